@@ -1,0 +1,33 @@
+"""mmsmt: the Scale-Aware Modulation Transformer for OpenMMLab."""
+
+from importlib.util import find_spec
+
+from .version import __version__
+
+__all__ = ['SMT', '__version__']
+
+# The parts that need no torch or mm package (the digits, the diagnosis of a
+# broken environment) work without them.
+_CORE = ('torch', 'mmengine', 'mmcv')
+_MISSING = [name for name in _CORE if find_spec(name) is None]
+
+if not _MISSING:
+    from mmengine.config import utils as _config_utils
+    from mmengine.registry import MODELS as _ROOT
+
+    from . import checkpoints, hooks
+    from .models import SMT
+
+    # Bare `SMT` in every scope, and `mmsmt::` in a config's `_base_`.
+    _ROOT.register_module(module=SMT)
+    _config_utils.MODULE2PACKAGE.setdefault('mmsmt', 'mmsmt')
+
+
+def __getattr__(name: str):
+    if name == 'SMT':
+        raise ImportError(
+            f'mmsmt.SMT needs {", ".join(_MISSING)}. Python packages that go '
+            'together: python tools/setup_env.py, or pip install '
+            '"mmsmt[onedl]"'
+        )
+    raise AttributeError(f"module 'mmsmt' has no attribute '{name}'")

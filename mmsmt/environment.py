@@ -1,0 +1,226 @@
+"""Whether the installed packages go together, and what to do if not.
+
+Standard library only, so that it can be asked when nothing else imports.
+"""
+
+import importlib
+import importlib.metadata
+import re
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+STACKS: Dict[str, Dict[str, str]] = {
+    'onedl': {
+        'mmengine': 'onedl-mmengine',
+        'mmcv': 'onedl-mmcv',
+        'mmdet': 'onedl-mmdetection',
+        'mmseg': 'onedl-mmsegmentation',
+        'mmpretrain': 'onedl-mmpretrain',
+    },
+    'openmmlab': {
+        'mmengine': 'mmengine',
+        'mmcv': 'mmcv',
+        'mmdet': 'mmdet',
+        'mmseg': 'mmsegmentation',
+        'mmpretrain': 'mmpretrain',
+    },
+}
+"""Import name to distribution, for the two package sets of the same names."""
+
+HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+_OTHERS = {'mmcv-full': 'mmcv', 'mmcv-lite': 'mmcv'}
+
+FRESH = (
+    'a fresh environment:  python3 tools/setup_env.py  (or --stack openmmlab)'
+)
+
+
+class Problem(NamedTuple):
+    """What is wrong, and the command that mends it."""
+
+    what: str
+    cure: str
+
+
+class EnvironmentProblem(RuntimeError):
+    """The installed packages do not go together."""
+
+
+def installed() -> Dict[str, str]:
+    """Versions of the installed distributions that matter, by name."""
+    names = ['torch', 'torchvision', *_OTHERS]
+    for stack in STACKS.values():
+        names += stack.values()
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def import_error(module: str) -> Optional[str]:
+    """Why a module does not import, or None if it does."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        return f'{type(error).__name__}: {lines[0] if lines else ""}'
+    return None
+
+
+def providers(packages: Mapping[str, str]) -> Dict[str, List[str]]:
+    """Import name to the installed distributions that provide it."""
+    result: Dict[str, List[str]] = {}
+    for stack in STACKS.values():
+        for module, name in stack.items():
+            if name in packages:
+                result.setdefault(module, []).append(name)
+    for name, module in _OTHERS.items():
+        if name in packages:
+            result.setdefault(module, []).append(name)
+    return result
+
+
+def diagnose(
+    packages: Mapping[str, str],
+    probe: Callable[[str], Optional[str]] = import_error,
+    needs: Tuple[str, ...] = (),
+) -> List[Problem]:
+    """Find what would break.
+
+    Args:
+        packages (Mapping[str, str]): Distributions and versions, as from
+            :func:`installed`.
+        probe (Callable): Says why a module does not import, or None.
+        needs (tuple[str]): Hosts that must be there, of ``mmdet``, ``mmseg``
+            and ``mmpretrain``. Others are only checked if they are there.
+
+    Returns:
+        list[Problem]: Causes before their consequences; empty if all is well.
+    """
+
+    def named(*names: str) -> str:
+        return ' and '.join(f'{name} {packages[name]}' for name in names)
+
+    if 'torch' not in packages:
+        return [Problem('torch is not installed', FRESH)]
+    have = providers(packages)
+    problems = []
+
+    ours = {
+        stack: [name for name in names.values() if name in packages]
+        for stack, names in STACKS.items()
+    }
+    if ours['onedl'] and ours['openmmlab']:
+        problems.append(
+            Problem(
+                'packages of both stacks are installed, and they claim the '
+                f'same import names: {named(*ours["onedl"])}; '
+                f'{named(*ours["openmmlab"])}',
+                'keep one stack: pip uninstall -y '
+                + ' '.join(ours['onedl'] + ours['openmmlab'])
+                + ', then install one again; or '
+                + FRESH,
+            )
+        )
+    for module, names in have.items():
+        odd = [name for name in names if name in _OTHERS]
+        if len(names) > 1 and odd:
+            problems.append(
+                Problem(
+                    f'{module} is installed more than once: {named(*names)}',
+                    f'pip uninstall -y {" ".join(names)}, then install one '
+                    'of them again',
+                )
+            )
+
+    problems += _check_torchvision(packages, probe)
+    for module in ('mmengine', 'mmcv'):
+        if module not in have:
+            problems.append(Problem(f'{module} is not installed', FRESH))
+    if problems:
+        return problems
+
+    error = probe('mmcv') or probe('mmcv._ext')
+    if error:
+        mmcv = named(*have['mmcv'])
+        if 'undefined symbol' in error:
+            what = f'{mmcv} was compiled for another torch than {named("torch")}'
+        elif "No module named 'mmcv._ext'" in error:
+            what = f'{mmcv} has no compiled ops'
+        else:
+            what = f'{mmcv} does not import'
+        return [
+            Problem(
+                f'{what} ({error})',
+                'compile it for this torch: pip uninstall -y '
+                f'{" ".join(have["mmcv"])} && MMCV_WITH_OPS=1 pip install '
+                '--no-build-isolation --no-cache-dir --no-binary :all: '
+                f'--no-deps {_pin(have, packages)}; or {FRESH}',
+            )
+        ]
+    for module in HOSTS:
+        if module not in have:
+            if module in needs:
+                problems.append(Problem(f'{module} is not installed', FRESH))
+            continue
+        error = probe(module)
+        if error:
+            names = named(*have[module])
+            what = f'{names} does not import ({error})'
+            if 'MMCV' in error:
+                what = f'{names} refuses {named(*have["mmcv"])} ({error})'
+            problems.append(Problem(what, FRESH))
+    return problems
+
+
+def _check_torchvision(
+    packages: Mapping[str, str], probe: Callable[[str], Optional[str]]
+) -> List[Problem]:
+    torch = re.match(r'2\.(\d+)', packages['torch'])
+    vision = re.match(r'0\.(\d+)', packages.get('torchvision', ''))
+    cure = 'install the torchvision of this torch'
+    if torch and vision and int(vision[1]) != int(torch[1]) + 15:
+        cure += f': pip install "torchvision==0.{int(torch[1]) + 15}.*"'
+        mismatch = True
+    else:
+        mismatch = False
+    error = probe('torch') or ('torchvision' in packages and probe('torchvision'))
+    if mismatch or error:
+        pair = f'torch {packages["torch"]} and torchvision ' + packages.get(
+            'torchvision', '(none)'
+        )
+        return [
+            Problem(
+                f'{pair} do not go together' + (f' ({error})' if error else ''),
+                f'{cure}; or {FRESH}',
+            )
+        ]
+    return []
+
+
+def _pin(have: Mapping[str, List[str]], packages: Mapping[str, str]) -> str:
+    name = have['mmcv'][0]
+    return f'{"mmcv" if name in _OTHERS else name}=={packages[name]}'
+
+
+def check(needs: Tuple[str, ...] = ()) -> None:
+    """Raise one error if the environment would break.
+
+    Args:
+        needs (tuple[str]): See :func:`diagnose`.
+
+    Raises:
+        EnvironmentProblem: It names the packages found and the cure.
+    """
+    packages = installed()
+    problems = diagnose(packages, needs=needs)
+    if problems:
+        found = ', '.join(f'{k} {v}' for k, v in packages.items())
+        raise EnvironmentProblem(
+            'The installed packages do not go together.\n'
+            + ''.join(f'- {p.what}\n  Cure: {p.cure}\n' for p in problems)
+            + f'Found: {found}\n'
+            'The whole diagnosis: python tools/doctor.py'
+        )

@@ -1,0 +1,164 @@
+"""Hooks that our configs set: what is loaded is whole, what runs is said."""
+
+import logging
+from pathlib import Path
+from typing import List, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_world_size, master_only
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+
+from mmsmt import checkpoints
+from mmsmt.models import SMT
+from mmsmt.registry import HOOKS
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(Hook):
+    """Refuse a ``load_from`` or ``resume`` file that does not cover the model.
+
+    mmengine loads with ``strict=False`` and goes on with what is missing left
+    at random.
+    """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare names and shapes before the weights are copied.
+
+        Raises:
+            CheckpointError: They are not exactly the model's; says what is
+                missing or unexpected, and which config it looks like.
+        """
+        model = bare_model(runner.model)
+        state = checkpoints.unwrap(checkpoint)
+        for name, module in model.named_modules():
+            if isinstance(module, SMT):
+                prefix = f'{name}.' if name else ''
+                checkpoints.rename_on_load(module, state, prefix)
+        problems = checkpoints.mismatches(model.state_dict(), state)
+        if problems:
+            raise checkpoints.CheckpointError(
+                f"The checkpoint '{runner.cfg.load_from or 'to resume'}' does "
+                f'not fit the model of {runner.cfg.filename}; nothing was '
+                f'loaded.\n{problems}{origin(checkpoint, state)}'
+            )
+        runner.logger.info(f'Checkpoint: all {len(state)} tensors match.')
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model inside DDP and test-time-augmentation wrappers."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def origin(checkpoint: dict, state: checkpoints.StateDict) -> str:
+    """Say where a checkpoint that does not fit comes from.
+
+    Args:
+        checkpoint (dict): The file's content.
+        state (dict[str, Tensor]): Its weights.
+
+    Returns:
+        str: A line for each clue, or ''.
+    """
+    meta = checkpoint.get('meta')
+    name = meta.get('experiment_name') if isinstance(meta, dict) else None
+    if name:
+        return f'It was saved by the experiment {name}.\n'
+    archs = checkpoints.identify(state)
+    if archs:
+        return (
+            f"It is a backbone of arch '{archs[0][0]}' alone. To start from "
+            'it, set model.backbone.init_cfg.checkpoint instead of '
+            'load_from; to test, give the checkpoint of a trained model.\n'
+        )
+    config = like_config(state)
+    return f'It looks like {config}.\n' if config else ''
+
+
+def configs_dir() -> Path:
+    """Where this package's configs are: the wheel's, or the checkout's."""
+    return Path(__file__).parent / '.mim' / 'configs'
+
+
+def like_config(state: checkpoints.StateDict) -> Optional[str]:
+    """Find the shipped config whose model has exactly these weights."""
+    found: List[str] = []
+    scope = DefaultScope.get_current_instance()
+    for path in sorted(configs_dir().rglob('*.py')):
+        if '_base_' in path.parts:
+            continue
+        cfg = Config.fromfile(path)
+        init_default_scope(cfg.default_scope)
+        with torch.device('meta'):
+            model = ROOT_MODELS.build(cfg.model)
+        if not checkpoints.mismatches(model.state_dict(), state):
+            found.append(path.name)
+    if scope is not None:
+        init_default_scope(scope.scope_name)
+    return ' or '.join(found) or None
+
+
+@HOOKS.register_module()
+class SummaryHook(Hook):
+    """Say before the first iteration what is about to run.
+
+    Data, weights, parameters, and the batch and learning rate beside the
+    recipe's, with a warning where they disagree.
+    """
+
+    priority = 'LOWEST'
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Log the summary."""
+        model = bare_model(runner.model)
+        loader = runner.train_dataloader
+        dataset = loader.dataset
+        cfg = runner.cfg
+        batch = loader.batch_size or loader.batch_sampler.batch_size
+        accumulate = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        effective = batch * get_world_size() * accumulate
+        total = sum(p.numel() for p in model.parameters())
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        lr = max(
+            group.get('initial_lr', group['lr'])
+            for group in runner.optim_wrapper.param_groups
+        )
+        weights = [
+            module.loaded_from or 'none: the backbone starts from scratch'
+            for module in model.modules()
+            if isinstance(module, SMT)
+        ]
+        if cfg.get('resume') or cfg.get('load_from'):
+            what = 'resumed from' if cfg.get('resume') else 'loaded from'
+            weights = [f'{what} {cfg.load_from or runner.work_dir}']
+        root = getattr(dataset, 'data_root', None)
+        recipe = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+        lines = [
+            f'data       {len(dataset)} images'
+            + (f' in {root}' if root else ''),
+            f'weights    {"; ".join(weights) or "no SMT in the model"}',
+            f'parameters {total / 1e6:.2f} M, {trained / 1e6:.2f} M trained',
+            f'batch      {effective} = {get_world_size()} processes x {batch}'
+            + (f' x {accumulate} accumulated' if accumulate > 1 else '')
+            + (f'; the recipe has {recipe}' if recipe else ''),
+            f'lr         {lr:g}',
+        ]
+        runner.logger.info('Summary\n' + '\n'.join(f'  {s}' for s in lines))
+        scaled = (cfg.get('auto_scale_lr') or {}).get('enable', False)
+        if recipe and recipe != effective and not scaled:
+            right = lr * effective / recipe
+            runner.logger.log(
+                logging.WARNING,
+                f'The batch is {effective} and the recipe has {recipe}, but '
+                f'the learning rate is not scaled: {lr:g}, where {right:g} '
+                'would be in proportion. Use --auto-scale-lr, or '
+                f'--cfg-options optim_wrapper.optimizer.lr={right:g}',
+            )

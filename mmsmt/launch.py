@@ -1,0 +1,395 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share.
+
+The runs themselves are mmengine's; here a config is made ready from the
+command line, and what would break later is found first.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Callable, Dict, Iterator, Optional, Tuple
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.dist import is_main_process
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmsmt import environment
+from mmsmt.checkpoints import CheckpointError
+
+
+class LaunchError(RuntimeError):
+    """A run cannot start, or would break later."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing have in common."""
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help='where the data set is, instead of where the config says',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, such as '
+        'model.backbone.with_cp=True; lists as key="[a,b]" or key=a,b',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes (set by dist_train.sh and the like)',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the common options.
+
+    Raises:
+        LaunchError: There is no such config.
+        EnvironmentProblem: The installed packages do not go together, or the
+            config's host is not installed.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    environment.check()
+    if not Path(args.config).is_file():
+        raise LaunchError(f"There is no config '{args.config}'.")
+    cfg = Config.fromfile(args.config)
+    host = cfg.get('default_scope')
+    if host in environment.HOSTS:
+        environment.check(needs=(host,))
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    if args.data_root:
+        set_data_root(cfg, args.data_root)
+    hooks = cfg.setdefault('custom_hooks', [])
+    for name in ('mmsmt.WholeCheckpointHook', 'mmsmt.SummaryHook'):
+        if not any(hook.get('type') == name for hook in hooks):
+            hooks.append(ConfigDict(type=name))
+    return cfg
+
+
+# Data ------------------------------------------------------------------------
+
+
+def datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
+    """The data set settings under a loader, inside wrappers too."""
+    todo = [(cfg.get(loader) or {}).get('dataset')]
+    while todo:
+        dataset = todo.pop()
+        if isinstance(dataset, (list, tuple)):
+            todo.extend(dataset)
+        elif isinstance(dataset, dict):
+            if 'data_root' in dataset or 'ann_file' in dataset:
+                yield dataset
+            todo += [dataset.get('dataset'), dataset.get('datasets')]
+
+
+def set_data_root(cfg: Config, root: str) -> None:
+    """Put the data somewhere else, in loaders and evaluators.
+
+    Args:
+        cfg (Config): Changed in place.
+        root (str): The folder to use instead of every ``data_root``.
+    """
+    loaders = [f'{part}_dataloader' for part in ('train', 'val', 'test')]
+    old = {
+        dataset['data_root'].rstrip('/')
+        for loader in loaders
+        for dataset in datasets(cfg, loader)
+        if dataset.get('data_root')
+    }
+    if isinstance(cfg.get('data_root'), str):
+        old.add(cfg.data_root.rstrip('/'))
+    root = os.path.join(root, '')
+
+    def move(value):
+        if isinstance(value, dict):
+            for key, item in value.items():
+                value[key] = move(item)
+        elif isinstance(value, (list, tuple)):
+            return type(value)(move(item) for item in value)
+        elif isinstance(value, str):
+            for prefix in old:
+                if value == prefix:
+                    return root
+                if value.startswith(prefix + '/'):
+                    return root + value[len(prefix) + 1 :]
+        return value
+
+    for part in ('train', 'val', 'test'):
+        for name in (f'{part}_dataloader', f'{part}_evaluator'):
+            if cfg.get(name) is not None:
+                cfg[name] = move(cfg[name])
+    if 'data_root' in cfg:
+        cfg.data_root = root
+
+
+_LAYOUTS: Dict[str, Tuple[str, str]] = {
+    'CocoDataset': (
+        'annotations/instances_train2017.json\n'
+        'annotations/instances_val2017.json\n'
+        'train2017/000000000009.jpg ...\n'
+        'val2017/000000000139.jpg ...',
+        'https://cocodataset.org/#download: train2017.zip, val2017.zip and '
+        'annotations_trainval2017.zip',
+    ),
+    'ADE20KDataset': (
+        'images/training/ADE_train_00000001.jpg ...\n'
+        'images/validation/ADE_val_00000001.jpg ...\n'
+        'annotations/training/ADE_train_00000001.png ...\n'
+        'annotations/validation/ADE_val_00000001.png ...',
+        'http://data.csail.mit.edu/places/ADEchallenge/'
+        'ADEChallengeData2016.zip',
+    ),
+    'ImageNet': (
+        'train/n01440764/n01440764_18.JPEG ...\n'
+        'val/n01440764/ILSVRC2012_val_00000293.JPEG ...',
+        'https://image-net.org/download.php (ILSVRC 2012; registration)',
+    ),
+}
+
+
+def check_data(cfg: Config, loaders: Tuple[str, ...]) -> None:
+    """Find out in a moment whether the data is there.
+
+    Args:
+        cfg (Config): The config.
+        loaders (tuple[str]): Names of the loaders that will be used.
+
+    Raises:
+        LaunchError: It names the path that is missing, the layout expected
+            and where the data comes from.
+    """
+    for loader in loaders:
+        for dataset in datasets(cfg, loader):
+            for path in _paths(dataset):
+                if '://' in str(path) or path.exists():
+                    continue
+                kind = str(dataset.get('type')).split('.')[-1]
+                root = Path(dataset.get('data_root') or '.')
+                text = (
+                    f"The data of {loader} is not there: '{path}' is missing."
+                )
+                if kind in _LAYOUTS:
+                    layout, source = _LAYOUTS[kind]
+                    layout = layout.replace('\n', '\n    ')
+                    name = 'coco' if kind == 'CocoDataset' else 'the data set'
+                    text += (
+                        f'\n\n{kind} expects under {root}/\n    {layout}\n\n'
+                        f'Get it from {source}\n'
+                        f'and put or link it there, or say where {name} is '
+                        'with --data-root DIR.'
+                    )
+                raise LaunchError(
+                    f'{text}\nTo see everything run without any download: '
+                    'make demo'
+                )
+
+
+def _paths(dataset: ConfigDict) -> Iterator[Path]:
+    root = Path(dataset.get('data_root') or '')
+    if dataset.get('ann_file'):
+        yield root / dataset['ann_file']
+    prefix = dataset.get('data_prefix') or {}
+    for part in prefix.values() if isinstance(prefix, dict) else [prefix]:
+        yield root / (part or '')
+    if dataset.get('split') and not prefix:
+        yield root / dataset['split']
+
+
+# Processes -------------------------------------------------------------------
+
+
+def use_gloo_without_gpus(cfg: Config) -> None:
+    """Let several processes run on a machine without GPUs.
+
+    mmengine sets the CUDA device of each process, which raises there; a
+    process group that exists already is left alone.
+    """
+    if cfg.launcher == 'none' or torch.cuda.is_available():
+        return
+    if cfg.launcher != 'pytorch':
+        raise LaunchError(
+            f'--launcher {cfg.launcher} needs GPUs; without any, use '
+            'tools/dist_train.sh.'
+        )
+    torch.distributed.init_process_group('gloo')
+    cfg.setdefault('env_cfg', {})['dist_cfg'] = dict(backend='gloo')
+    wrapper = cfg.setdefault('model_wrapper_cfg', {})
+    wrapper.setdefault('type', 'MMDistributedDataParallel')
+    wrapper.setdefault('device_ids', None)
+    wrapper.setdefault('broadcast_buffers', False)
+    wrapper.setdefault(
+        'find_unused_parameters', cfg.get('find_unused_parameters', False)
+    )
+    if _replace(cfg.model, 'type', 'SyncBN', 'BN') and is_main_process():
+        print('Without GPUs, SyncBN is replaced by BN.')
+
+
+def _replace(value, key: str, old: str, new: str) -> int:
+    """Replace a setting everywhere below; how often."""
+    count = 0
+    if isinstance(value, dict):
+        if value.get(key) == old:
+            value[key] = new
+            count += 1
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        count += sum(_replace(item, key, old, new) for item in value)
+    return count
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The config's runner."""
+    use_gloo_without_gpus(cfg)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command line; errors that say what to do come without a trace."""
+    try:
+        main()
+    except (
+        LaunchError,
+        CheckpointError,
+        environment.EnvironmentProblem,
+    ) as error:
+        sys.stdout.flush()
+        sys.exit(f'\nError: {error}')
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+# Training and testing --------------------------------------------------------
+
+
+def prepare_training(
+    cfg: Config,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    resume: Optional[str] = None,
+) -> None:
+    """Apply the options of training, and check what can be checked.
+
+    Args:
+        cfg (Config): Changed in place.
+        amp (bool): Automatic mixed precision, with loss scaling.
+        auto_scale_lr (bool): Scale the learning rate to the batch.
+        resume (str, optional): A checkpoint, or ``auto`` for the last one in
+            the work dir.
+
+    Raises:
+        LaunchError: Something would break, or overwrite an earlier run.
+    """
+    if amp:
+        if not torch.cuda.is_available():
+            raise LaunchError('--amp needs a GPU.')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise LaunchError(
+                '--auto-scale-lr needs auto_scale_lr.base_batch_size in the '
+                'config: the batch its learning rate is for.'
+            )
+        cfg.auto_scale_lr.enable = True
+    if resume == 'auto':
+        cfg.resume, cfg.load_from = True, None
+    elif resume:
+        if not Path(resume).is_file():
+            raise LaunchError(f"There is no checkpoint '{resume}' to resume.")
+        cfg.resume, cfg.load_from = True, resume
+    last = Path(cfg.work_dir, 'last_checkpoint')
+    if last.is_file() and not cfg.get('resume'):
+        raise LaunchError(
+            f"'{cfg.work_dir}' holds a run already, up to "
+            f'{Path(last.read_text().strip()).name}. Use --resume to go on '
+            'with it, or another --work-dir.'
+        )
+    loaders = ['train_dataloader']
+    if cfg.get('val_cfg'):
+        loaders.append('val_dataloader')
+    check_data(cfg, tuple(loaders))
+
+
+def prepare_testing(
+    cfg: Config,
+    checkpoint: str,
+    show: bool = False,
+    show_dir: Optional[str] = None,
+    wait_time: float = 2,
+    tta: bool = False,
+) -> None:
+    """Apply the options of testing, and check what can be checked.
+
+    Args:
+        cfg (Config): Changed in place.
+        checkpoint (str): File or URL of a trained model.
+        show (bool): Show pictures in a window.
+        show_dir (str, optional): Save pictures under this folder.
+        wait_time (float): Seconds to show each.
+        tta (bool): Test-time augmentation, as the config has it.
+
+    Raises:
+        LaunchError: Something is missing.
+    """
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise LaunchError(f"There is no checkpoint '{checkpoint}'.")
+    cfg.load_from, cfg.resume = checkpoint, False
+    check_data(cfg, ('test_dataloader',))
+    if show or show_dir:
+        _draw(cfg, show, show_dir, wait_time)
+    if tta:
+        _augment(cfg)
+
+
+def _draw(
+    cfg: Config, show: bool, show_dir: Optional[str], wait_time: float
+) -> None:
+    """Turn on the host's visualization hook; each has its own words."""
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise LaunchError('The config has no visualization hook to draw with.')
+    hook.update(show=show, wait_time=wait_time)
+    scope = cfg.get('default_scope')
+    hook['enable' if scope == 'mmpretrain' else 'draw'] = True
+    if show_dir and scope == 'mmdet':
+        hook['test_out_dir'] = show_dir
+    elif show_dir and scope == 'mmpretrain':
+        hook['out_dir'] = show_dir
+    elif show_dir:
+        cfg.visualizer['save_dir'] = show_dir
+
+
+def _augment(cfg: Config) -> None:
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        raise LaunchError(
+            '--tta needs tta_model and tta_pipeline in the config.'
+        )
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    for dataset in datasets(cfg, 'test_dataloader'):
+        dataset.pipeline = cfg.tta_pipeline
+    evaluator = cfg.test_evaluator
+    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+        if 'segm' in (metric.get('metric') or []):
+            metric.metric = 'bbox'
+            print('--tta merges boxes only: masks are not evaluated.')
+

@@ -1,0 +1,28 @@
+"""The scope ``mmsmt`` in mmengine's registries.
+
+mmengine imports this module by itself when a config names ``mmsmt.<type>``.
+"""
+
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
+
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmsmt',
+    locations=['mmsmt.models'],
+)
+WEIGHT_INITIALIZERS = Registry(
+    'weight initializer',
+    parent=MMENGINE_INITIALIZERS,
+    scope='mmsmt',
+    locations=['mmsmt.checkpoints'],
+)
+HOOKS = Registry(
+    'hook',
+    parent=MMENGINE_HOOKS,
+    scope='mmsmt',
+    locations=['mmsmt.hooks'],
+)

@@ -1,0 +1,84 @@
+"""Build of mmsmt. The wheel carries configs and tools under mmsmt/.mim."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+CARRIED = ('configs', 'tools')
+
+
+class BuildWithConfigs(build_py):
+    """Add configs and tools where mmengine and mim look for them."""
+
+    def run(self) -> None:
+        super().run()
+        if getattr(self, 'editable_mode', False):
+            home = ROOT / 'mmsmt' / '.mim'
+            home.mkdir(exist_ok=True)
+            for name in CARRIED:
+                link = home / name
+                if not link.is_symlink():
+                    link.symlink_to(Path('..', '..', name))
+            return
+        home = Path(self.build_lib, 'mmsmt', '.mim')
+        shutil.rmtree(home, ignore_errors=True)
+        for name in CARRIED:
+            shutil.copytree(
+                ROOT / name,
+                home / name,
+                ignore=shutil.ignore_patterns('__pycache__'),
+            )
+
+
+# No hard requirement: both stacks claim the same import names, so requiring
+# either would break the other. The pins are what the tests run on.
+EXTRAS = {
+    'onedl': [
+        'torch==2.12.1',
+        'torchvision==0.27.1',
+        'onedl-mmengine==0.10.12',
+        'onedl-mmcv==2.3.6',
+        'onedl-mmdetection==3.5.1',
+        'onedl-mmsegmentation==1.4.2',
+        'onedl-mmpretrain==1.3.6',
+        'setuptools>=80,<82',
+    ],
+    'openmmlab': [
+        'torch==2.1.2',
+        'torchvision==0.16.2',
+        'mmengine==0.10.7',
+        'mmcv==2.1.0',
+        'mmdet==3.3.0',
+        'mmsegmentation==1.2.2',
+        'mmpretrain==1.2.0',
+        'numpy<2',
+        'opencv-python<4.12',
+        'ftfy',
+        'regex',
+        'setuptools<70',
+    ],
+    'demo': ['scikit-learn', 'matplotlib', 'pycocotools'],
+    'dev': ['pytest', 'ruff', 'pip', 'wheel', 'ninja', 'psutil'],
+}
+
+version = re.search(
+    r"__version__ = '(.+)'", (ROOT / 'mmsmt' / 'version.py').read_text()
+)[1]
+
+setup(
+    name='mmsmt',
+    version=version,
+    description='SMT, the Scale-Aware Modulation Transformer, for OpenMMLab',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['mmsmt', 'mmsmt.*']),
+    extras_require=EXTRAS,
+    cmdclass={'build_py': BuildWithConfigs},
+    zip_safe=False,
+)

@@ -1,0 +1,240 @@
+"""Make the project's environment: .venv/<stack>, with mmcv's compiled ops.
+
+    python3 tools/setup_env.py [--stack onedl|openmmlab]
+
+Needs Python 3.10 or later with pip and, the first time, a C++ compiler; uv is
+fetched when absent. Versions are those of requirements/<stack>.txt. mmcv is
+compiled once and its wheel kept in the user's cache, under a name that holds
+everything it was built for; a ready environment is left as it is.
+"""
+
+import argparse
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = Path(
+    os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'mmsmt'
+)
+UV_VERSION = '0.13.8'
+# mmcv's distribution, and the Pythons that the stack's torch is published for.
+STACKS = {
+    'onedl': ('onedl-mmcv', (3, 10), (3, 14)),
+    'openmmlab': ('mmcv', (3, 10), (3, 11)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--stack',
+        choices=STACKS,
+        default=os.environ.get('STACK') or 'onedl',
+        help='the package set (default: $STACK, or onedl)',
+    )
+    stack = parser.parse_args().stack
+    if stack not in STACKS:
+        stop(f"STACK='{stack}' is none of {', '.join(STACKS)}.")
+    mmcv, low, high = STACKS[stack]
+    version = sys.version_info[:2]
+    if not low <= version <= high:
+        stop(
+            f'The {stack} stack needs Python {dotted(low)} to {dotted(high)}, '
+            f'this is {dotted(version)} ({sys.executable}).\n'
+            'Name another one with PYTHON, for example '
+            f'"make test STACK={stack} PYTHON=python{dotted(high)}".'
+        )
+    lock = ROOT / 'requirements' / f'{stack}.txt'
+    env = ROOT / '.venv' / stack
+    stamp = env / 'ready'
+    key = '\n'.join(
+        [sys.version, str(ROOT)]
+        + [digest(p) for p in (lock, ROOT / 'setup.py', Path(__file__))]
+    )
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    start = time.time()
+    uv = find_uv()
+    say(f'Setting up {env.relative_to(ROOT)} (Python {dotted(version)})')
+    shutil.rmtree(env, ignore_errors=True)
+    run(uv, 'venv', '-q', '--python', sys.executable, env)
+    python = env / 'bin' / 'python'
+    pins = lock.read_text()
+    mmcv_pin = re.search(rf'^{mmcv}==\S+', pins, re.M)[0]
+    rest = env / 'requirements.txt'
+    rest.write_text(pins.replace(mmcv_pin, ''))
+    say('Installing torch and the OpenMMLab packages')
+    install = [uv, 'pip', 'install', '-q', '--no-deps', '--python', python]
+    setuptools = re.search(r'^setuptools==\S+', pins, re.M)[0]
+    constraint = env / 'build-constraints.txt'
+    constraint.write_text(setuptools + '\n')
+    run(*install, '--build-constraints', constraint, '-r', rest)
+    wheel = mmcv_wheel(python, mmcv_pin, stack)
+    run(*install, wheel)
+    run(*install, '--build-constraints', constraint, '-e', ROOT)
+    check = subprocess.run(
+        [python, ROOT / 'tools' / 'doctor.py', '--brief'], cwd=ROOT
+    )
+    if check.returncode:
+        stop(
+            'The environment was made but does not work (see above). If '
+            f'mmcv is at fault, delete\n  {wheel}\nand run this again.'
+        )
+    stamp.write_text(key)
+    say(f'Ready after {time.time() - start:.0f} s')
+
+
+def find_uv() -> str:
+    """uv on the PATH, or a copy in the cache, fetched the first time."""
+    found = shutil.which('uv')
+    if found:
+        return found
+    home = CACHE / f'uv-{UV_VERSION}'
+    uv = home / 'bin' / 'uv'
+    if not uv.is_file():
+        say('Fetching uv')
+        shutil.rmtree(home, ignore_errors=True)
+        pip = [sys.executable, '-m', 'pip', 'install', '-q']
+        pip += ['--disable-pip-version-check', '--target', home]
+        run(*pip, f'uv=={UV_VERSION}', quiet=True)
+    return str(uv)
+
+
+def mmcv_wheel(python: Path, pin: str, stack: str) -> Path:
+    """mmcv's wheel for this torch and Python: from the cache, or compiled."""
+    probe = (
+        'import torch; from torch.utils.cpp_extension import CUDA_HOME as h;'
+        'print(torch.__version__, torch.version.cuda '
+        'if h and torch.cuda.is_available() else "")'
+    )
+    result = subprocess.run(
+        [python, '-W', 'ignore', '-c', probe], capture_output=True, text=True
+    )
+    if result.returncode:
+        stop(f'torch does not import:\n{result.stderr}')
+    torch, _, cuda = result.stdout.strip().partition(' ')
+    name = '-'.join(
+        [
+            pin.replace('==', '-'),
+            f'torch{torch}',
+            f'cuda{cuda}' if cuda else 'cpu',
+            f'cp{sys.version_info[0]}{sys.version_info[1]}',
+            f'{platform.system().lower()}_{platform.machine()}',
+        ]
+    )
+    home = CACHE / 'wheels' / name
+    wheels = list(home.glob('*.whl'))
+    if wheels:
+        say(f'mmcv: the wheel compiled before ({home})')
+        return wheels[0]
+    if not shutil.which(os.environ.get('CXX', 'c++')):
+        stop(
+            'mmcv has to be compiled, and there is no C++ compiler. On '
+            'Debian or Ubuntu: apt-get install build-essential'
+        )
+    if not Path(sysconfig.get_paths()['include'], 'Python.h').is_file():
+        stop(
+            "mmcv has to be compiled, and Python's headers are missing. On "
+            'Debian or Ubuntu: apt-get install python3-dev'
+        )
+    home.parent.mkdir(parents=True, exist_ok=True)
+    log = ROOT / '.venv' / f'mmcv-build-{stack}.log'
+    say(f'Compiling {pin} for torch {torch}: 5 to 10 minutes, once.')
+    say(f'Its output goes to {log}')
+    with tempfile.TemporaryDirectory(dir=home.parent) as build:
+        command = [python, '-m', 'pip', 'wheel', '-v', '--no-deps']
+        command += ['--no-build-isolation', '--no-cache-dir']
+        command += ['--no-binary', pin.split('==')[0], '-w', build, pin]
+        environ = {**os.environ, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': jobs()}
+        if compile_logged(command, environ, log):
+            tail = log.read_text(errors='replace').splitlines()[-20:]
+            stop(
+                '\n'.join(tail) + '\n\nmmcv did not compile. The lines above '
+                f'are the end of\n  {log}'
+            )
+        os.chmod(build, 0o755)
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(build, home)
+    return next(home.glob('*.whl'))
+
+
+def compile_logged(command: list, environ: dict, log: Path) -> int:
+    """Run with the output in a log and ninja's progress on the terminal."""
+    start, shown = time.time(), -1
+    with open(log, 'wb') as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environ
+        )
+    try:
+        while process.poll() is None:
+            time.sleep(1)
+            steps = re.findall(rb'^\s*\[(\d+)/(\d+)\]', log.read_bytes(), re.M)
+            done, total = map(int, steps[-1] if steps else (0, 0))
+            step = done if sys.stdout.isatty() else done // 10
+            if total and step != shown:
+                shown = step
+                say(
+                    f'  mmcv: {done} of {total} files, '
+                    f'{time.time() - start:.0f} s',
+                    end='\r' if sys.stdout.isatty() else '\n',
+                )
+    except BaseException:
+        process.terminate()
+        raise
+    return process.returncode
+
+
+def jobs() -> str:
+    """Compiler processes: one a core, but 2 GiB of memory for each."""
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    by_memory = max(1, memory // 2**31)
+    default = min(len(os.sched_getaffinity(0)), by_memory)
+    return os.environ.get('MAX_JOBS', str(default))
+
+
+def run(*command, quiet: bool = False) -> None:
+    command = [str(part) for part in command]
+    environ = dict(os.environ)
+    if 'PIP_INDEX_URL' in environ:
+        environ.setdefault('UV_DEFAULT_INDEX', environ['PIP_INDEX_URL'])
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environ,
+        stderr=subprocess.PIPE if quiet else None,
+        text=True,
+    )
+    if result.returncode:
+        stop(f'{result.stderr or ""}This failed: {" ".join(command)}')
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def dotted(version) -> str:
+    return '.'.join(map(str, version))
+
+
+def say(text: str, end: str = '\n') -> None:
+    print(text, end=end, flush=True)
+
+
+def stop(text: str) -> None:
+    sys.exit(f'\n{text}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        stop('Interrupted; run it again to go on.')
