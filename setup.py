@@ -75,7 +75,6 @@ setup(
     description='SMT, the Scale-Aware Modulation Transformer, for OpenMMLab',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
-    license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmsmt', 'mmsmt.*']),
     extras_require=EXTRAS,

@@ -3,7 +3,9 @@
 # --cfg-options model.backbone.arch=small-paper model.backbone.init_cfg=None
 _base_ = ['_base_/mask_rcnn_smt.py', '_base_/coco_3x.py']
 
-checkpoint = 'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_small.pth'  # noqa: E501
+checkpoint = (
+    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_small.pth'  # noqa: E501
+)
 
 model = dict(
     backbone=dict(

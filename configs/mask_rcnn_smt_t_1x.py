@@ -1,8 +1,10 @@
-# Not in the paper, which has no detection results with SMT-T; the drop path rate
-# is that of its ImageNet training (Table 11).
+# Not in the paper, which has no detection results with SMT-T; the drop path
+# rate is that of its ImageNet training (Table 11).
 _base_ = ['_base_/mask_rcnn_smt.py', '_base_/coco_1x.py']
 
-checkpoint = 'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_tiny.pth'  # noqa: E501
+checkpoint = (
+    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_tiny.pth'  # noqa: E501
+)
 
 model = dict(
     backbone=dict(

@@ -12,11 +12,16 @@ _CORE = ('torch', 'mmengine', 'mmcv')
 _MISSING = [name for name in _CORE if find_spec(name) is None]
 
 if not _MISSING:
-    from mmengine.config import utils as _config_utils
-    from mmengine.registry import MODELS as _ROOT
+    try:
+        from mmengine.config import utils as _config_utils
+        from mmengine.registry import MODELS as _ROOT
 
-    from . import checkpoints, hooks
-    from .models import SMT
+        from .models import SMT
+    except ImportError:
+        from . import environment
+
+        environment.check()  # names the packages that do not go together
+        raise
 
     # Bare `SMT` in every scope, and `mmsmt::` in a config's `_base_`.
     _ROOT.register_module(module=SMT)

@@ -8,8 +8,8 @@ import os
 import pickle
 import re
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urlparse
 
 import torch
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from mmsmt.registry import WEIGHT_INITIALIZERS
 
-StateDict = Dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 RELEASE = 'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/'
-RELEASED_WEIGHTS: Dict[str, str] = {
+RELEASED_WEIGHTS: dict[str, str] = {
     'tiny': RELEASE + 'smt_tiny.pth',
     'small': RELEASE + 'smt_small.pth',
     'base': RELEASE + 'smt_base.pth',
@@ -42,11 +42,11 @@ class CheckpointError(RuntimeError):
 # Reading ---------------------------------------------------------------------
 
 
-def fetch(checkpoint: Union[str, os.PathLike]) -> Path:
+def fetch(checkpoint: str | os.PathLike) -> Path:
     """Find a checkpoint on disk, downloading a URL into torch's cache.
 
-    The cache is the one that mmengine uses too, ``$TORCH_HOME/hub/checkpoints``
-    (``~/.cache/torch/hub/checkpoints``).
+    The cache is the one that mmengine uses too:
+    ``$TORCH_HOME/hub/checkpoints``, or ``~/.cache/torch/hub/checkpoints``.
 
     Args:
         checkpoint (str | PathLike): A local path or an http(s) URL.
@@ -98,6 +98,21 @@ class _Inert(dict):
         pass
 
 
+def _inert_getattr(owner, name: str) -> _Inert:
+    """In the place of ``getattr``, for the methods in a ``HistoryBuffer``."""
+    if owner is not _Inert:
+        raise _refusal('getattr')
+    return _Inert()
+
+
+def _refusal(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"it asks to call or build '{name}', which weights have no need of. "
+        'Nothing of it was run. If you trust where the file comes from, load '
+        'it there and save the bare state_dict again.'
+    )
+
+
 # What a file of weights may name. Building any of these runs no foreign code.
 _SAFE = {
     'collections.OrderedDict',
@@ -140,16 +155,14 @@ class _SafeUnpickler(pickle.Unpickler):
         full = f'{module}.{name}'
         if full in _INERT:
             return _Inert
+        if full in ('builtins.getattr', '__builtin__.getattr'):
+            return _inert_getattr
         if full in _SAFE or (
             module == 'torch'
             and isinstance(getattr(torch, name, None), torch.dtype)
         ):
             return super().find_class(module, name)
-        raise CheckpointError(
-            f"it asks to call or build '{full}', which weights have no need "
-            'of. Nothing of it was run. If you trust where the file comes '
-            'from, load it there and save the bare state_dict again.'
-        )
+        raise _refusal(full)
 
 
 class _SafePickle:
@@ -162,7 +175,7 @@ class _SafePickle:
         return _SafeUnpickler(file, **kwargs).load()
 
 
-def read_file(path: Union[str, os.PathLike]) -> dict:
+def read_file(path: str | os.PathLike) -> dict:
     """Read everything in a checkpoint file, running no code from it.
 
     Objects other than tensors and plain data (such as the yacs ``CfgNode``
@@ -253,7 +266,7 @@ def unwrap(content: Mapping) -> StateDict:
 
 
 def read(
-    checkpoint: Union[str, os.PathLike], prefix: Optional[str] = None
+    checkpoint: str | os.PathLike, prefix: str | None = None
 ) -> StateDict:
     """Read the backbone's weights from any of the forms they come in.
 
@@ -358,8 +371,8 @@ def rename_on_load(
 
 def load(
     model: nn.Module,
-    checkpoint: Union[str, os.PathLike],
-    prefix: Optional[str] = None,
+    checkpoint: str | os.PathLike,
+    prefix: str | None = None,
 ) -> int:
     """Load a checkpoint into a backbone, whole or not at all.
 
@@ -376,21 +389,37 @@ def load(
         CheckpointError: The file cannot be read, or its names and shapes are
             not exactly the model's. The model is unchanged then.
     """
-    state = read(checkpoint, prefix)
+    return load_state(model, read(checkpoint, prefix), str(checkpoint))
+
+
+def load_state(
+    model: nn.Module, state: Mapping[str, Tensor], source: str
+) -> int:
+    """Load weights into a backbone, whole or not at all.
+
+    Args:
+        model (SMT): The backbone.
+        state (Mapping[str, Tensor]): Released names or ours; a classifier,
+            and stages that the model does not build, are left out.
+        source (str): Where they are from, for messages.
+
+    Returns:
+        int: How many tensors were loaded: all that the model has.
+
+    Raises:
+        CheckpointError: Names and shapes are not exactly the model's. The
+            model is unchanged then.
+    """
     ours = _our_state(state, model.num_stages)
     problems = mismatches(model.state_dict(), ours)
     if problems:
-        hint = _hint(model, ours)
         raise CheckpointError(
-            f"'{checkpoint}' does not fit SMT (arch {model.arch!r}); "
-            f'nothing was loaded.\n{problems}{hint}'
+            f"'{source}' does not fit SMT (arch {model.arch!r}); nothing was "
+            f'loaded.\n{problems}{_hint(model, ours)}'
         )
     model.load_state_dict(ours, strict=False)
-    print_log(
-        f'SMT: all {len(ours)} tensors loaded from {checkpoint}',
-        logger='current',
-    )
-    model.loaded_from = f'all {len(ours)} tensors from {checkpoint}'
+    model.loaded_from = f'all {len(ours)} tensors from {source}'
+    print_log(f'SMT: loaded {model.loaded_from}', logger='current')
     return len(ours)
 
 
@@ -436,7 +465,7 @@ def _some(names: Iterable[str], limit: int = 4) -> str:
     return ', '.join(names[:limit]) + rest
 
 
-def identify(state: Mapping[str, Tensor]) -> List[Tuple[str, bool]]:
+def identify(state: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
     """Find the archs that weights fit.
 
     Args:
@@ -502,8 +531,8 @@ class Pretrained:
     def __init__(
         self,
         checkpoint: str,
-        prefix: Optional[str] = None,
-        map_location: Optional[str] = None,
+        prefix: str | None = None,
+        map_location: str | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.prefix = prefix
@@ -515,8 +544,8 @@ class Pretrained:
 
 
 def strict_init_cfg(
-    init_cfg: Union[dict, List[dict], None],
-) -> Union[dict, List[dict], None]:
+    init_cfg: dict | list[dict] | None,
+) -> dict | list[dict] | None:
     """Put :class:`Pretrained` in the place of mmengine's in an ``init_cfg``.
 
     In a list it comes last, so that it wins.
@@ -531,4 +560,3 @@ def strict_init_cfg(
             cfg['type'] = 'mmsmt.Pretrained'
     cfgs.sort(key=lambda cfg: cfg.get('type') == 'mmsmt.Pretrained')
     return cfgs[0] if isinstance(init_cfg, dict) else cfgs
-

@@ -6,9 +6,10 @@ Standard library only, so that it can be asked when nothing else imports.
 import importlib
 import importlib.metadata
 import re
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-STACKS: Dict[str, Dict[str, str]] = {
+STACKS: dict[str, dict[str, str]] = {
     'onedl': {
         'mmengine': 'onedl-mmengine',
         'mmcv': 'onedl-mmcv',
@@ -45,7 +46,7 @@ class EnvironmentProblem(RuntimeError):
     """The installed packages do not go together."""
 
 
-def installed() -> Dict[str, str]:
+def installed() -> dict[str, str]:
     """Versions of the installed distributions that matter, by name."""
     names = ['torch', 'torchvision', *_OTHERS]
     for stack in STACKS.values():
@@ -59,7 +60,7 @@ def installed() -> Dict[str, str]:
     return found
 
 
-def import_error(module: str) -> Optional[str]:
+def import_error(module: str) -> str | None:
     """Why a module does not import, or None if it does."""
     try:
         importlib.import_module(module)
@@ -69,9 +70,9 @@ def import_error(module: str) -> Optional[str]:
     return None
 
 
-def providers(packages: Mapping[str, str]) -> Dict[str, List[str]]:
+def providers(packages: Mapping[str, str]) -> dict[str, list[str]]:
     """Import name to the installed distributions that provide it."""
-    result: Dict[str, List[str]] = {}
+    result: dict[str, list[str]] = {}
     for stack in STACKS.values():
         for module, name in stack.items():
             if name in packages:
@@ -84,9 +85,9 @@ def providers(packages: Mapping[str, str]) -> Dict[str, List[str]]:
 
 def diagnose(
     packages: Mapping[str, str],
-    probe: Callable[[str], Optional[str]] = import_error,
-    needs: Tuple[str, ...] = (),
-) -> List[Problem]:
+    probe: Callable[[str], str | None] = import_error,
+    needs: tuple[str, ...] = (),
+) -> list[Problem]:
     """Find what would break.
 
     Args:
@@ -146,7 +147,9 @@ def diagnose(
     if error:
         mmcv = named(*have['mmcv'])
         if 'undefined symbol' in error:
-            what = f'{mmcv} was compiled for another torch than {named("torch")}'
+            what = (
+                f'{mmcv} was compiled for another torch than {named("torch")}'
+            )
         elif "No module named 'mmcv._ext'" in error:
             what = f'{mmcv} has no compiled ops'
         else:
@@ -176,8 +179,8 @@ def diagnose(
 
 
 def _check_torchvision(
-    packages: Mapping[str, str], probe: Callable[[str], Optional[str]]
-) -> List[Problem]:
+    packages: Mapping[str, str], probe: Callable[[str], str | None]
+) -> list[Problem]:
     torch = re.match(r'2\.(\d+)', packages['torch'])
     vision = re.match(r'0\.(\d+)', packages.get('torchvision', ''))
     cure = 'install the torchvision of this torch'
@@ -186,26 +189,29 @@ def _check_torchvision(
         mismatch = True
     else:
         mismatch = False
-    error = probe('torch') or ('torchvision' in packages and probe('torchvision'))
+    error = probe('torch') or (
+        'torchvision' in packages and probe('torchvision')
+    )
     if mismatch or error:
         pair = f'torch {packages["torch"]} and torchvision ' + packages.get(
             'torchvision', '(none)'
         )
         return [
             Problem(
-                f'{pair} do not go together' + (f' ({error})' if error else ''),
+                f'{pair} do not go together'
+                + (f' ({error})' if error else ''),
                 f'{cure}; or {FRESH}',
             )
         ]
     return []
 
 
-def _pin(have: Mapping[str, List[str]], packages: Mapping[str, str]) -> str:
+def _pin(have: Mapping[str, list[str]], packages: Mapping[str, str]) -> str:
     name = have['mmcv'][0]
     return f'{"mmcv" if name in _OTHERS else name}=={packages[name]}'
 
 
-def check(needs: Tuple[str, ...] = ()) -> None:
+def check(needs: tuple[str, ...] = ()) -> None:
     """Raise one error if the environment would break.
 
     Args:

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import List, Optional
 
 import torch
 from mmengine.config import Config
@@ -87,9 +86,9 @@ def configs_dir() -> Path:
     return Path(__file__).parent / '.mim' / 'configs'
 
 
-def like_config(state: checkpoints.StateDict) -> Optional[str]:
+def like_config(state: checkpoints.StateDict) -> str | None:
     """Find the shipped config whose model has exactly these weights."""
-    found: List[str] = []
+    found: list[str] = []
     scope = DefaultScope.get_current_instance()
     for path in sorted(configs_dir().rglob('*.py')):
         if '_base_' in path.parts:

@@ -7,8 +7,8 @@ command line, and what would break later is found first.
 import argparse
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Optional, Tuple
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -47,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='what started the processes (set by dist_train.sh and the like)',
     )
     parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
     )
 
 
@@ -139,7 +143,7 @@ def set_data_root(cfg: Config, root: str) -> None:
         cfg.data_root = root
 
 
-_LAYOUTS: Dict[str, Tuple[str, str]] = {
+_LAYOUTS: dict[str, tuple[str, str]] = {
     'CocoDataset': (
         'annotations/instances_train2017.json\n'
         'annotations/instances_val2017.json\n'
@@ -164,7 +168,7 @@ _LAYOUTS: Dict[str, Tuple[str, str]] = {
 }
 
 
-def check_data(cfg: Config, loaders: Tuple[str, ...]) -> None:
+def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Find out in a moment whether the data is there.
 
     Args:
@@ -285,7 +289,7 @@ def prepare_training(
     cfg: Config,
     amp: bool = False,
     auto_scale_lr: bool = False,
-    resume: Optional[str] = None,
+    resume: str | None = None,
 ) -> None:
     """Apply the options of training, and check what can be checked.
 
@@ -334,7 +338,7 @@ def prepare_testing(
     cfg: Config,
     checkpoint: str,
     show: bool = False,
-    show_dir: Optional[str] = None,
+    show_dir: str | None = None,
     wait_time: float = 2,
     tta: bool = False,
 ) -> None:
@@ -362,7 +366,7 @@ def prepare_testing(
 
 
 def _draw(
-    cfg: Config, show: bool, show_dir: Optional[str], wait_time: float
+    cfg: Config, show: bool, show_dir: str | None, wait_time: float
 ) -> None:
     """Turn on the host's visualization hook; each has its own words."""
     hook = cfg.default_hooks.get('visualization')
@@ -392,4 +396,3 @@ def _augment(cfg: Config) -> None:
         if 'segm' in (metric.get('metric') or []):
             metric.metric = 'bbox'
             print('--tta merges boxes only: masks are not evaluated.')
-

@@ -5,8 +5,8 @@ mmengine imports this module by itself when a config names ``mmsmt.<type>``.
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import Registry
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
+from mmengine.registry import Registry
 
 MODELS = Registry(
     'model',

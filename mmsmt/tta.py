@@ -1,7 +1,5 @@
 """Test-time augmentation of detectors, boxes only."""
 
-from typing import List
-
 from mmdet.models.test_time_augs import DetTTAModel
 from mmdet.structures import DetDataSample
 
@@ -14,8 +12,8 @@ class BoxTTAModel(DetTTAModel):
     """
 
     def merge_preds(
-        self, data_samples_list: List[List[DetDataSample]]
-    ) -> List[DetDataSample]:
+        self, data_samples_list: list[list[DetDataSample]]
+    ) -> list[DetDataSample]:
         """Merge the predictions of one image's views, without masks."""
         for samples in data_samples_list:
             for sample in samples:

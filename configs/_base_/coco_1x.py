@@ -1,5 +1,5 @@
-# COCO 2017 at 1333 x 800 for 12 epochs, batch 16 (Table 12; the release has the
-# same).
+# COCO 2017 at 1333 x 800 for 12 epochs, batch 16 (Table 12; the release has
+# the same).
 _base_ = [
     'mmdet::_base_/datasets/coco_instance.py',
     'mmdet::_base_/default_runtime.py',

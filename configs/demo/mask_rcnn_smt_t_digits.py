@@ -1,25 +1,30 @@
-# Mask R-CNN with SMT-T from scratch on scenes of handwritten digits, in minutes
-# on two CPU cores: the real backbone and the real detector, with small images,
-# narrow heads and few sampled RoIs.
+# Mask R-CNN with SMT-T from scratch on scenes of handwritten digits, in
+# minutes on two CPU cores: the real backbone and the real detector, with small
+# images, narrow heads and few sampled RoIs.
 _base_ = ['../_base_/mask_rcnn_smt.py', '../_base_/coco_1x.py']
 
 classes = tuple('0123456789')
 width = 64  # of the neck and the heads
+norm_cfg = dict(type='BN')  # from scratch, neck and mask head learn faster
+finest_scale = 14  # RoIs from 28 pixels on are read from the next level
 
 model = dict(
     backbone=dict(arch='tiny', init_cfg=None),
-    neck=dict(out_channels=width),
+    neck=dict(out_channels=width, norm_cfg=norm_cfg),
     rpn_head=dict(
         in_channels=width,
         feat_channels=width,
         anchor_generator=dict(scales=[4]),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=width),
+        bbox_roi_extractor=dict(out_channels=width, finest_scale=finest_scale),
         bbox_head=dict(in_channels=width, fc_out_channels=256, num_classes=10),
-        mask_roi_extractor=dict(out_channels=width),
+        mask_roi_extractor=dict(out_channels=width, finest_scale=finest_scale),
         mask_head=dict(
-            in_channels=width, conv_out_channels=width, num_classes=10
+            in_channels=width,
+            conv_out_channels=width,
+            num_classes=10,
+            norm_cfg=norm_cfg,
         ),
     ),
     train_cfg=dict(
@@ -30,22 +35,53 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=100)),
 )
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+image = dict(type='LoadImageFromFile')
+labels = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
+meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+pack = dict(type='PackDetInputs', meta_keys=meta_keys)
+
+data_root = 'data/digits/'
+metainfo = dict(classes=classes)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(
+        data_root=data_root,
+        ann_file='annotations/digits_train2017.json',
+        metainfo=metainfo,
+        pipeline=[image, labels, resize, pack],
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        data_root=data_root,
+        ann_file='annotations/digits_val2017.json',
+        metainfo=metainfo,
+        pipeline=[image, resize, labels, pack],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/digits_val2017.json')
+test_evaluator = val_evaluator
+
+max_epochs = 5
+train_cfg = dict(max_epochs=max_epochs, val_interval=1)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(
-        type='PackDetInputs',
-        meta_keys=(
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-        ),
+        type='CosineAnnealingLR',
+        eta_min_ratio=0.01,
+        begin=0,
+        end=max_epochs,
+        by_epoch=True,
+        convert_to_iter_based=True,
     ),
 ]
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1, norm_type=2)
+)
+auto_scale_lr = dict(base_batch_size=4)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1)
+)

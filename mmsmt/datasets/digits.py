@@ -9,9 +9,9 @@ downloaded.
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 from PIL import Image
@@ -39,7 +39,7 @@ COCO_NAMES = (
     'toilet tv laptop mouse remote keyboard cell_phone microwave oven toaster '
     'sink refrigerator book clock vase scissors teddy_bear hair_drier '
     'toothbrush'
-).split()
+)
 
 # The first ten ImageNet-1K classes, in their (alphabetical) order.
 IMAGENET_WNIDS = (
@@ -80,7 +80,7 @@ class Instance:
         return int(self.mask.sum())
 
     @property
-    def bbox(self) -> List[int]:
+    def bbox(self) -> list[int]:
         """COCO's box around the pixels that are seen: x, y, width, height."""
         (ys,), (xs,) = self.mask.any(1).nonzero(), self.mask.any(0).nonzero()
         x, y = int(xs[0]), int(ys[0])
@@ -99,7 +99,7 @@ class Scene:
 
     image: np.ndarray
     background: np.ndarray
-    instances: List[Instance] = field(default_factory=list)
+    instances: list[Instance] = field(default_factory=list)
 
 
 def digit_rows(split: str) -> np.ndarray:
@@ -112,7 +112,9 @@ def digit_rows(split: str) -> np.ndarray:
         np.ndarray: Row numbers.
     """
     order = np.random.default_rng(0).permutation(1797)
-    return order[NUM_VAL_DIGITS:] if split == 'train' else order[:NUM_VAL_DIGITS]
+    return (
+        order[NUM_VAL_DIGITS:] if split == 'train' else order[:NUM_VAL_DIGITS]
+    )
 
 
 class SceneMaker:
@@ -130,9 +132,9 @@ class SceneMaker:
     def __init__(
         self,
         split: str,
-        size: Tuple[int, int] = (160, 160),
+        size: tuple[int, int] = (160, 160),
         max_digits: int = 6,
-        scales: Tuple[float, float] = (0.2, 0.5),
+        scales: tuple[float, float] = (0.2, 0.5),
         seed: int = 0,
     ) -> None:
         self.split = split
@@ -146,9 +148,7 @@ class SceneMaker:
 
     def __call__(self, index: int) -> Scene:
         """Make scene number ``index``."""
-        rng = np.random.default_rng(
-            [self.seed, self.split == 'train', index]
-        )
+        rng = np.random.default_rng([self.seed, self.split == 'train', index])
         background = self._background(rng)
         scene = Scene(background.copy(), background)
         for _ in range(rng.integers(1, self.max_digits + 1)):
@@ -210,17 +210,21 @@ class SceneMaker:
             return
 
     def _sprite(self, row: int, rng: np.random.Generator) -> np.ndarray:
-        """The digit's opacity, 0 to 1, enlarged and rotated, cut tight."""
+        """The digit's opacity, 0 to 1, enlarged and rotated, cut tight.
+
+        It is drawn hard-edged at four times the size, so that only pixels on
+        an edge are mixed.
+        """
         height = rng.uniform(*self.scales) * min(self.size)
-        side = max(8, round(height))
-        digit = Image.fromarray((self.pixels[row] * 255).astype(np.uint8))
+        side = max(8, round(height)) * 12 // 8
         canvas = Image.new('L', (12, 12))
-        canvas.paste(digit, (2, 2))
+        digit = (self.pixels[row] * 255).astype(np.uint8)
+        canvas.paste(Image.fromarray(digit), (2, 2))
         canvas = canvas.resize(
-            (side * 12 // 8, side * 12 // 8), Image.Resampling.BICUBIC
+            (4 * side, 4 * side), Image.Resampling.BICUBIC
         ).rotate(rng.uniform(-20, 20), Image.Resampling.BICUBIC)
-        ink = np.asarray(canvas, float) / 255
-        alpha = ((ink - 0.35) / 0.3).clip(0, 1)
+        ink = canvas.point(lambda value: 255 * (value > 0.45 * 255))
+        alpha = np.asarray(ink.reduce(4), float) / 255
         mask = alpha > 0
         rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
         return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -234,7 +238,7 @@ def write(
     out: Path,
     num_train: int = 2000,
     num_val: int = 200,
-    size: Tuple[int, int] = (160, 160),
+    size: tuple[int, int] = (160, 160),
     seed: int = 0,
     force: bool = False,
 ) -> bool:
@@ -302,7 +306,7 @@ def write(
     return True
 
 
-Scenes = Iterator[Tuple[int, Scene]]
+Scenes = Iterator[tuple[int, Scene]]
 
 
 def _write_coco(out: Path, split: str, scenes: Scenes) -> None:
@@ -337,7 +341,7 @@ def _write_coco(out: Path, split: str, scenes: Scenes) -> None:
                 )
             )
     info = dict(description='Scenes of handwritten digits (scikit-learn)')
-    names = [name.replace('_', ' ') for name in COCO_NAMES]
+    names = [name.replace('_', ' ') for name in COCO_NAMES.split()]
     for prefix, categories in (
         ('instances', list(zip(COCO_IDS, names))),
         ('digits', [(COCO_IDS[d], str(d)) for d in range(10)]),
@@ -373,19 +377,25 @@ def _write_ade20k(out: Path, split: str, scenes: Scenes) -> None:
 
 
 def _write_imagenet(out: Path, split: str, scenes: Scenes) -> None:
-    """One digit an image, under the folders of the first ten classes."""
+    """One digit an image, under the folders of the first ten classes; with
+    mmpretrain's lists, as it wants 1000 folders where there is none."""
     for wnid in IMAGENET_WNIDS:
         (out / split / wnid).mkdir(parents=True)
+    lines = []
     for index, scene in scenes:
-        wnid = IMAGENET_WNIDS[scene.instances[0].digit]
-        name = f'{wnid}_{index + 1}.JPEG'
-        _save_jpeg(scene.image, out / split / wnid / name)
+        digit = scene.instances[0].digit
+        wnid = IMAGENET_WNIDS[digit]
+        name = f'{wnid}/{wnid}_{index + 1}.JPEG'
+        _save_jpeg(scene.image, out / split / name)
+        lines.append(f'{name} {digit}\n')
+    (out / 'meta').mkdir(exist_ok=True)
+    (out / 'meta' / f'{split}.txt').write_text(''.join(lines))
 
 
 def _save_jpeg(image: np.ndarray, path: Path) -> None:
     Image.fromarray(image).save(path, quality=95, subsampling=0)
 
 
-LAYOUTS: Dict[str, Callable[[Path, str, Scenes], None]] = dict(
+LAYOUTS: dict[str, Callable[[Path, str, Scenes], None]] = dict(
     coco=_write_coco, ade20k=_write_ade20k, imagenet=_write_imagenet
 )

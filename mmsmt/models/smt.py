@@ -10,7 +10,8 @@ differs is how they are computed and what a host expects of a backbone:
 
 - Every activation is kept channels last, as a (B, H, W, C) tensor: linear
   layers and norms act on the last axis, and a convolution sees the same memory
-  through ``permute(0, 3, 1, 2)``. Nothing is transposed on the way.
+  through ``permute(0, 3, 1, 2)``. Nothing is transposed on the way; only the
+  stages' outputs are copied to NCHW, the one layout that mmcv's ops can read.
 - Attention is ``torch.nn.functional.scaled_dot_product_attention``, so the
   N x N map is never stored.
 - Modules are named after the paper. Checkpoints with the released names are
@@ -19,8 +20,8 @@ differs is how they are computed and what a host expects of a backbone:
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ from torch.utils.checkpoint import checkpoint
 from mmsmt.checkpoints import rename_on_load, strict_init_cfg
 from mmsmt.registry import MODELS
 
-ConfigType = Dict[str, object]
+ConfigType = dict[str, object]
 
 
 def nchw(x: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class MultiHeadMixedConv(nn.Module):
             for i in range(num_heads)
         )
 
-    def forward(self, heads: Sequence[Tensor]) -> List[Tensor]:
+    def forward(self, heads: Sequence[Tensor]) -> list[Tensor]:
         """N maps (B, H, W, C / N) to N maps of the same shape."""
         return [
             nhwc(conv(nchw(head))) for conv, head in zip(self.convs, heads)
@@ -345,17 +346,18 @@ def _same_statistics(module: nn.Module) -> Iterator[None]:
     Without this, checkpointing would move them twice in each step.
     """
     norms = [
-        m
+        (m, m.momentum, m.num_batches_tracked.clone())
         for m in module.modules()
-        if isinstance(m, _BatchNorm) and m.track_running_stats and m.training
+        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
     ]
-    for norm in norms:
-        norm.track_running_stats = False
+    for norm, _, _ in norms:
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in norms:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 @MODELS.register_module()
@@ -372,7 +374,7 @@ class SMT(BaseModule):
     small         64, 128, 256, 512     3, 4, 18, 2  4 4 4 2  3    22.038 M
     small-paper   64, 128, 256, 512     3, 4, 18, 1  4 4 4 2  7    19.927 M
     base          64, 128, 256, 512     4, 6, 28, 2  8 6 4 2  7    31.524 M
-    large         96, 192, 384, 768     4, 6, 28, 4  8 6 4 2  7    79.820 M
+    large         96, 192, 384, 768     4, 6, 28, 4  8 6 4 2  7    79.821 M
     ============= ===================== ============ ======== ==== ==========
 
     There are two SMT-S: ``small`` is the one with released weights,
@@ -430,7 +432,7 @@ class SMT(BaseModule):
         (1, 512, 7, 7)
     """
 
-    ARCHS: Dict[str, dict] = {
+    ARCHS: dict[str, dict] = {
         'tiny': dict(
             embed_dims=(64, 128, 256, 512),
             depths=(2, 2, 8, 1),
@@ -466,7 +468,7 @@ class SMT(BaseModule):
 
     def __init__(
         self,
-        arch: Union[str, dict] = 'tiny',
+        arch: str | dict = 'tiny',
         in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         drop_path_rate: float = 0.0,
@@ -476,12 +478,12 @@ class SMT(BaseModule):
         norm_cfg: ConfigType = dict(type='BN'),
         act_cfg: ConfigType = dict(type='GELU'),
         with_cp: bool = False,
-        init_cfg: Union[dict, List[dict], None] = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=strict_init_cfg(init_cfg))
         settings = self._parse_arch(arch)
         self.arch = arch
-        self.loaded_from: Optional[str] = None
+        self.loaded_from: str | None = None
         self.embed_dims = settings['embed_dims']
         self.depths = settings['depths']
         self.in_channels = _check_int('in_channels', in_channels, 1)
@@ -545,7 +547,7 @@ class SMT(BaseModule):
         self._freeze_stages()
 
     @classmethod
-    def _parse_arch(cls, arch: Union[str, dict]) -> dict:
+    def _parse_arch(cls, arch: str | dict) -> dict:
         if isinstance(arch, str):
             if arch not in cls.ARCHS:
                 raise ValueError(
@@ -607,7 +609,7 @@ class SMT(BaseModule):
         return settings
 
     @staticmethod
-    def _parse_out_indices(out_indices: Sequence[int]) -> Tuple[int, ...]:
+    def _parse_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
         indices = (
             (out_indices,)
             if isinstance(out_indices, int)
@@ -637,7 +639,7 @@ class SMT(BaseModule):
                         nn.init.zeros_(m.bias)
         super().init_weights()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the feature maps.
 
         Args:
@@ -645,9 +647,9 @@ class SMT(BaseModule):
 
         Returns:
             tuple[Tensor]: For each of ``out_indices``, the map of that stage
-            after its norm, (B, embed_dims[i], H / 2^(i+2), W / 2^(i+2)), in
-            channels-last memory. A side that does not divide is rounded up,
-            but down once at stride 4.
+            after its norm, (B, embed_dims[i], H / 2^(i+2), W / 2^(i+2)),
+            contiguous. A side that does not divide is rounded up, but down
+            once at stride 4.
 
         Raises:
             ValueError: The input has another shape.
@@ -669,7 +671,9 @@ class SMT(BaseModule):
                 x = block(x)
             x = getattr(self, f'norm{i + 1}')(x)
             if i in self.out_indices:
-                outs.append(nchw(x))
+                # Dense NCHW, at the price of a copy: mmcv's RoIAlign reads the
+                # memory as that whatever the strides say, without an error.
+                outs.append(nchw(x).contiguous())
         return tuple(outs)
 
     def train(self, mode: bool = True) -> 'SMT':
@@ -694,7 +698,7 @@ class SMT(BaseModule):
 
 
 def _check_int(
-    name: str, value: int, low: int, high: Optional[int] = None
+    name: str, value: int, low: int, high: int | None = None
 ) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f'{name} must be an int, got {value!r}')

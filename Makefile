@@ -1,0 +1,25 @@
+# make demo     set up and train Mask R-CNN with SMT-T on digits (12 minutes)
+# make test     set up and run the tests
+# make lint     set up and check style
+# STACK=openmmlab takes the frozen upstream packages; PYTHON=python3.11 the
+# interpreter to set up with.
+STACK ?= onedl
+PYTHON ?= python3
+BIN = .venv/$(STACK)/bin
+
+.PHONY: env demo test lint clean
+
+env:
+	@$(PYTHON) tools/setup_env.py --stack $(STACK)
+
+demo: env
+	@$(BIN)/python tools/demo.py
+
+test: env
+	@$(BIN)/python -m pytest
+
+lint: env
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build work_dirs/demo data/digits

@@ -1,0 +1,198 @@
+"""Several processes on this machine, with gloo."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from test_tools import CONFIG, SHORT, coco  # noqa: F401
+
+from mmsmt import SMT
+
+ARCH = dict(
+    embed_dims=(32, 64, 128, 256),
+    depths=(1, 1, 2, 1),
+    mlp_ratios=(2, 2, 2, 2),
+    stem_kernel_size=3,
+)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def gradients(model, images) -> dict:
+    loss = sum(out.square().mean() for out in model(images))
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters()}
+
+
+def build():
+    torch.manual_seed(0)
+    model = SMT(ARCH, norm_eval=True)
+    model.init_weights()
+    images = torch.randn(4, 3, 64, 64)
+    return model.train(), images
+
+
+def worker(rank, port, folder):
+    from mmengine.model import MMDistributedDataParallel
+
+    class Wrapped(MMDistributedDataParallel):
+        def forward(self, x):
+            return torch.nn.parallel.DistributedDataParallel.forward(self, x)
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo',
+        init_method=f'tcp://127.0.0.1:{port}',
+        rank=rank,
+        world_size=2,
+    )
+    model, images = build()
+    model = Wrapped(model, find_unused_parameters=False)
+    mine = images[2 * rank : 2 * rank + 2]
+    grads = gradients(model, mine)
+    grads = {n.removeprefix('module.'): g for n, g in grads.items()}
+    gradients(model, mine)  # a second step: no parameter was left waiting
+    torch.save(grads, f'{folder}/{rank}.pth')
+    torch.distributed.destroy_process_group()
+
+
+def test_averaged_gradient_is_the_single_process_one(tmp_path):
+    mp.spawn(worker, (free_port(), str(tmp_path)), nprocs=2)
+    expected = gradients(*build())
+    largest = max(grad.abs().max() for grad in expected.values())
+    for rank in range(2):
+        grads = torch.load(tmp_path / f'{rank}.pth')
+        assert grads.keys() == expected.keys()
+        for name, grad in grads.items():
+            error = (grad - expected[name]).abs().max()
+            assert error <= 1e-5 * largest, name
+
+
+HOOK = """
+import hashlib, json
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class WriteDigest(Hook):
+    def after_train(self, runner):
+        digest = hashlib.sha256()
+        for param in runner.model.module.parameters():
+            digest.update(param.detach().numpy().tobytes())
+        with open(f'{runner.work_dir}/rank{get_rank()}.json', 'w') as file:
+            json.dump(dict(
+                digest=digest.hexdigest(), iters=runner.iter,
+                unused=runner.model.find_unused_parameters), file)
+"""
+
+
+@pytest.mark.slow
+def test_dist_train_and_test(root, coco, tmp_path):  # noqa: F811
+    """dist_train.sh and dist_test.sh with two processes and no GPU."""
+    (tmp_path / 'write_digest.py').write_text(HOOK)
+    environ = dict(
+        os.environ,
+        PYTHON=sys.executable,
+        PYTHONPATH=str(tmp_path),
+        PORT=str(free_port()),
+        OMP_NUM_THREADS='1',
+        CUDA_VISIBLE_DEVICES='',
+    )
+
+    def bash(*command):
+        result = subprocess.run(
+            ['bash', *map(str, command)],
+            cwd=root,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout[-5000:]
+        return result.stdout
+
+    work_dir = tmp_path / 'run'
+    output = bash(
+        *('tools/dist_train.sh', CONFIG, 2, '--data-root', coco),
+        *('--work-dir', work_dir, *SHORT),
+        'train_dataloader.batch_size=1',
+        'train_cfg.max_epochs=1',
+        "custom_imports.imports=['mmsmt','write_digest']",
+        'custom_hooks.0.type=WriteDigest',
+        'model.backbone.norm_cfg.type=SyncBN',
+    )
+    assert 'batch      2 = 2 processes x 1' in output
+    assert 'SyncBN is replaced by BN' in output
+    assert 'coco/bbox_mAP' in output
+    ranks = [
+        json.loads((work_dir / f'rank{r}.json').read_text()) for r in (0, 1)
+    ]
+    assert ranks[0] == ranks[1]
+    assert (ranks[0]['iters'], ranks[0]['unused']) == (2, False)
+    assert len(ranks[0]['digest']) == hashlib.sha256().digest_size * 2
+    output = bash(
+        *('tools/dist_test.sh', CONFIG, work_dir / 'epoch_1.pth', 2),
+        *('--data-root', coco, '--work-dir', tmp_path / 'test', *SHORT),
+    )
+    assert 'coco/bbox_mAP' in output
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['dist_train.sh', CONFIG], 'Usage: bash'),
+        (['dist_train.sh', CONFIG, 'two'], "positive number, got 'two'"),
+        (['dist_test.sh', CONFIG, 'x.pth'], 'Usage: bash'),
+        (['slurm_train.sh', 'part', 'job', CONFIG], 'Usage: bash'),
+    ],
+)
+def test_wrong_usage(root, arguments, words):
+    result = subprocess.run(
+        ['bash', root / 'tools' / arguments[0], *arguments[1:]],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert words in result.stderr
+
+
+def test_slurm_command(root, tmp_path):
+    """What slurm_train.sh asks srun for, with a stand-in for srun."""
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    environ = dict(
+        os.environ,
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        GPUS='4',
+        SRUN_ARGS='--qos=high',
+        PYTHON='python3',
+    )
+    command = ['part', 'job', CONFIG, 'work_dirs/x', '--amp']
+    lines = subprocess.run(
+        ['bash', root / 'tools/slurm_train.sh', *command],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for argument in ('--gres=gpu:4', '--ntasks=4', '--qos=high', '--amp'):
+        assert argument in lines
+    assert lines[-5:] == [
+        '--work-dir',
+        'work_dirs/x',
+        '--launcher',
+        'slurm',
+        '--amp',
+    ]

@@ -1,0 +1,204 @@
+"""Environments that would break are named before they do."""
+
+import pytest
+
+from mmsmt import environment
+from mmsmt.environment import STACKS, diagnose
+
+VERSIONS = {
+    'onedl': {
+        'torch': '2.12.1',
+        'torchvision': '0.27.1',
+        **dict.fromkeys(STACKS['onedl'].values(), '1'),
+    },
+    'openmmlab': {
+        'torch': '2.1.2',
+        'torchvision': '0.16.2',
+        **dict.fromkeys(STACKS['openmmlab'].values(), '1'),
+    },
+}
+
+
+def failing(**errors):
+    """A probe for which some modules do not import."""
+    return lambda module: errors.get(module.replace('.', '_'))
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_whole_stacks_are_well(stack):
+    assert diagnose(VERSIONS[stack], failing()) == []
+
+
+@pytest.mark.parametrize('stack', STACKS)
+def test_a_missing_host_matters_only_where_it_is_needed(stack):
+    packages = dict(VERSIONS[stack])
+    del packages[STACKS[stack]['mmseg']]
+    assert diagnose(packages, failing()) == []
+    (problem,) = diagnose(packages, failing(), needs=('mmseg',))
+    assert problem.what == 'mmseg is not installed'
+
+
+NO_OPS = "ModuleNotFoundError: No module named 'mmcv._ext'"
+REFUSED = (
+    'AssertionError: MMCV==2.3.6 is used but incompatible. Please install '
+    'mmcv>=2.0.0rc4, <2.2.0.'
+)
+OTHER_TORCH = 'ImportError: mmcv/_ext.so: undefined symbol: _ZN3c10'
+OPENMMLAB = VERSIONS['openmmlab']
+
+
+@pytest.mark.parametrize(
+    'packages, errors, what, cure',
+    [
+        (
+            {**OPENMMLAB, 'onedl-mmcv': '2.3.6'},
+            {},
+            ('both stacks', 'onedl-mmcv 2.3.6', 'mmdet 1'),
+            'pip uninstall -y onedl-mmcv mmengine mmcv',
+        ),
+        (
+            OPENMMLAB,
+            dict(mmcv__ext=NO_OPS),
+            ('mmcv 1 has no compiled ops',),
+            'MMCV_WITH_OPS=1 pip install --no-build-isolation',
+        ),
+        (
+            OPENMMLAB,
+            dict(mmcv__ext=OTHER_TORCH),
+            ('mmcv 1 was compiled for another torch than torch 2.1.2',),
+            '--no-cache-dir',
+        ),
+        (
+            {**OPENMMLAB, 'mmcv-lite': '2.1.0'},
+            {},
+            ('mmcv is installed more than once', 'mmcv-lite 2.1.0'),
+            'pip uninstall -y mmcv mmcv-lite',
+        ),
+        (
+            OPENMMLAB,
+            dict(mmdet=REFUSED),
+            ('mmdet 1 refuses mmcv 1', '<2.2.0'),
+            'tools/setup_env.py',
+        ),
+        (
+            {**OPENMMLAB, 'torchvision': '0.27.1'},
+            {},
+            ('torch 2.1.2 and torchvision 0.27.1',),
+            'torchvision==0.16.*',
+        ),
+        (
+            OPENMMLAB,
+            dict(torchvision='RuntimeError: operator torchvision::nms'),
+            ('torchvision 0.16.2 do not go together', 'torchvision::nms'),
+            'torchvision',
+        ),
+        ({}, {}, ('torch is not installed',), 'tools/setup_env.py'),
+        (
+            {'torch': '2.1.2'},
+            {},
+            ('mmengine is not installed',),
+            'tools/setup_env.py',
+        ),
+    ],
+)
+def test_broken_environments(packages, errors, what, cure):
+    problem = diagnose(packages, failing(**errors))[0]
+    for words in what:
+        assert words in problem.what
+    assert cure in problem.cure
+
+
+def test_check_is_one_error(monkeypatch):
+    packages = {**OPENMMLAB, 'onedl-mmcv': '2.3.6'}
+    monkeypatch.setattr(environment, 'installed', lambda: packages)
+    with pytest.raises(environment.EnvironmentProblem) as error:
+        environment.check()
+    assert 'mmsegmentation 1' in str(error.value)
+    assert 'python tools/doctor.py' in str(error.value)
+
+
+def test_doctor_here(python, root):
+    output = python(root / 'tools/doctor.py', cwd=root).stdout
+    for words in ('torch', 'gpu', 'mmcv wheels', 'data/coco', 'All is well'):
+        assert words in output
+    assert 'mmdet, mmseg, mmpretrain' in output
+
+
+def fake_distribution(folder, name, version):
+    info = folder / f'{name.replace("-", "_")}-{version}.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(f'Name: {name}\nVersion: {version}\n')
+
+
+def test_doctor_sees_a_mixed_environment(python, root, tmp_path):
+    other = 'mmcv' if 'onedl-mmcv' in environment.installed() else 'onedl-mmcv'
+    fake_distribution(tmp_path, other, '9.9')
+    for script, words in (
+        (('tools/doctor.py',), 'WRONG'),
+        (('tools/train.py', 'configs/mask_rcnn_smt_s_1x.py'), 'Error: '),
+    ):
+        result = python(
+            *script, cwd=root, check=False, PYTHONPATH=str(tmp_path)
+        )
+        assert result.returncode == 1
+        assert words in result.stdout
+        assert f'{other} 9.9' in result.stdout
+        assert 'pip uninstall -y' in result.stdout
+        assert 'Traceback' not in result.stdout
+
+
+def test_doctor_sees_mmcv_without_ops(python, root, tmp_path):
+    code = 'import sys; sys.modules["mmcv._ext"] = None'
+    (tmp_path / 'sitecustomize.py').write_text(code)
+    result = python(
+        'tools/doctor.py', cwd=root, check=False, PYTHONPATH=str(tmp_path)
+    )
+    assert result.returncode == 1
+    assert 'WRONG' in result.stdout and 'mmcv' in result.stdout
+
+
+# As if a package were not installed.
+HIDE = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+def find_spec(name, *args):
+    return None if name == '{}' else find(name, *args)
+PathFinder.find_spec = find_spec
+"""
+
+
+@pytest.mark.parametrize('missing', ['mmcv', 'torch'])
+def test_import_without_the_core(python, missing):
+    """What needs no torch works without it; SMT says what is missing."""
+    code = f"""{HIDE.format(missing)}
+import mmsmt
+from mmsmt.datasets import digits
+try:
+    mmsmt.SMT
+except ImportError as error:
+    print(error)
+"""
+    output = python('-c', code).stdout
+    assert f'mmsmt.SMT needs {missing}' in output
+
+
+@pytest.mark.parametrize('host', environment.HOSTS)
+def test_import_without_a_host(python, host):
+    code = f"""{HIDE.format(host)}
+import torch
+from mmsmt import SMT
+print([tuple(x.shape) for x in SMT('tiny', out_indices=(3,))(
+    torch.rand(2, 3, 64, 64))])
+"""
+    assert '[(2, 512, 2, 2)]' in python('-c', code).stdout
+
+
+def test_broken_mmcv_is_named_on_import(python, tmp_path):
+    """Not an import error from somewhere inside."""
+    (tmp_path / 'mmcv').mkdir()
+    (tmp_path / 'mmcv/__init__.py').write_text('from nowhere import x')
+    result = python(
+        '-c', 'import mmsmt', check=False, PYTHONPATH=str(tmp_path)
+    )
+    assert 'EnvironmentProblem: The installed packages' in result.stdout
+    assert 'does not import' in result.stdout

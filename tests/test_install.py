@@ -1,0 +1,69 @@
+"""What a wheel carries, and what installing it asks for."""
+
+import re
+import zipfile
+
+import pytest
+
+
+@pytest.fixture(scope='module')
+def wheel(python, root, tmp_path_factory):
+    out = tmp_path_factory.mktemp('wheel')
+    python(
+        *('-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation'),
+        *('-w', out, root),
+    )
+    (path,) = out.glob('mmsmt-*.whl')
+    return path
+
+
+def test_wheel_carries_configs_and_tools(wheel, root):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ('configs', 'tools'):
+        for path in (root / folder).rglob('*.*'):
+            if '__pycache__' not in path.parts:
+                assert f'mmsmt/.mim/{path.relative_to(root)}' in names
+    assert not any('__pycache__' in name for name in names)
+    assert not any(name.startswith('tests') for name in names)
+
+
+def test_installing_changes_nothing_else(wheel):
+    """No hard requirement; either stack is an extra."""
+    (name,) = (
+        n for n in zipfile.ZipFile(wheel).namelist() if n.endswith('METADATA')
+    )
+    metadata = zipfile.ZipFile(wheel).read(name).decode()
+    extras = set(re.findall(r'^Provides-Extra: (.+)$', metadata, re.M))
+    assert extras == {'onedl', 'openmmlab', 'demo', 'dev'}
+    for line in re.findall(r'^Requires-Dist: .+$', metadata, re.M):
+        assert 'extra ==' in line, line
+
+
+def test_installed_configs_have_names(wheel, python, tmp_path):
+    """An installed mmsmt names its configs as the hosts name theirs."""
+    site = tmp_path / 'site'
+    zipfile.ZipFile(wheel).extractall(site)
+    code = """
+import mmsmt
+from mmengine.config import Config
+from mmengine.hub import get_config
+assert 'site' in mmsmt.__file__, mmsmt.__file__
+cfg = get_config('mmsmt::mask_rcnn_smt_s_1x.py')
+print(cfg.model.backbone.arch)
+open('mine.py', 'w').write("_base_ = ['mmsmt::mask_rcnn_smt_b_3x.py']")
+print(Config.fromfile('mine.py').model.backbone.arch)
+"""
+    output = python('-c', code, cwd=tmp_path, PYTHONPATH=str(site)).stdout
+    assert output.split()[-2:] == ['small', 'base']
+    tool = site / 'mmsmt/.mim/tools/train.py'
+    help_text = python(tool, '--help', PYTHONPATH=str(site)).stdout
+    assert '--data-root' in help_text
+
+
+@pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
+def test_pins_agree_with_the_extras(root, stack):
+    setup = (root / 'setup.py').read_text()
+    pins = (root / 'requirements' / f'{stack}.txt').read_text()
+    wanted = re.search(rf"'{stack}': \[(.*?)\]", setup, re.S)[1]
+    for pin in re.findall(r"'(\S+==\S+)'", wanted):
+        assert f'\n{pin}' in pins, pin

@@ -1,0 +1,291 @@
+"""The command lines, on digits in COCO's layout, with unchanged configs."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmsmt.datasets import digits
+
+CONFIG = 'configs/mask_rcnn_smt_t_1x.py'
+
+# What makes a run short; the configs stay as they are.
+SHORT = [
+    '--cfg-options',
+    'model.backbone.init_cfg=None',
+    'model.train_cfg.rpn_proposal.max_per_img=50',
+    'model.train_cfg.rcnn.sampler.num=16',
+    'model.test_cfg.rpn.max_per_img=20',
+    'model.test_cfg.rcnn.max_per_img=10',
+    'model.test_cfg.rcnn.score_thr=0.0',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'val_dataloader.dataset.pipeline.1.scale=(64,64)',
+    'test_dataloader.num_workers=0',
+    'test_dataloader.persistent_workers=False',
+    'test_dataloader.dataset.pipeline.1.scale=(64,64)',
+    'default_hooks.logger.interval=1',
+]
+
+
+@pytest.fixture(scope='session')
+def coco(tmp_path_factory):
+    out = tmp_path_factory.mktemp('data') / 'coco'
+    digits.write('coco', out, 4, 2, (64, 64))
+    return out
+
+
+@pytest.fixture(scope='session')
+def trained(python, root, coco, tmp_path_factory):
+    """A work dir after one epoch of tools/train.py, and its output."""
+    work_dir = tmp_path_factory.mktemp('work') / 'run'
+    result = python(
+        *('tools/train.py', CONFIG, '--data-root', coco),
+        *('--work-dir', work_dir, *SHORT, 'train_cfg.max_epochs=1'),
+        cwd=root,
+    )
+    return work_dir, result.stdout
+
+
+def test_train_says_what_runs(trained, coco):
+    work_dir, output = trained
+    summary = output.split('Summary\n')[1]
+    assert f'data       4 images in {coco}' in summary
+    assert 'weights    none: the backbone starts from scratch' in summary
+    assert 'parameters 31.14 M, 31.14 M trained' in summary
+    assert 'batch      2 = 1 processes x 2; the recipe has 16' in summary
+    assert 'lr         0.0002' in summary
+    assert 'not scaled: 0.0002, where 2.5e-05 would be' in summary
+    assert summary.index('Epoch(train)') > summary.index('not scaled')
+    assert 'coco/bbox_mAP' in output and 'coco/segm_mAP' in output
+    assert (work_dir / 'epoch_1.pth').is_file()
+
+
+def test_run_is_not_overwritten(python, root, coco, trained):
+    result = python(
+        *('tools/train.py', CONFIG, '--data-root', coco),
+        *('--work-dir', trained[0], *SHORT),
+        cwd=root,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert 'holds a run already, up to epoch_1.pth. Use --resume' in (
+        result.stdout
+    )
+
+
+@pytest.mark.slow
+def test_resume(python, root, coco, trained, tmp_path):
+    work_dir, _ = trained
+    output = python(
+        *('tools/train.py', CONFIG, '--data-root', coco, '--auto-scale-lr'),
+        *('--work-dir', work_dir, '--resume', *SHORT),
+        'train_cfg.max_epochs=2',
+        cwd=root,
+    ).stdout
+    assert f'weights    resumed from {work_dir}' in output
+    assert 'Checkpoint: all' in output
+    assert 'Epoch(train) [2]' in output
+    assert 'Epoch(train) [1]' not in output
+    assert 'not scaled' not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('tta', [False, True])
+def test_test(python, root, coco, trained, tmp_path, tta):
+    command = ['tools/test.py', CONFIG, trained[0] / 'epoch_1.pth']
+    command += ['--data-root', coco, '--work-dir', tmp_path / 'test']
+    command += ['--out', tmp_path / 'all.pkl']
+    command += ['--tta'] if tta else ['--show-dir', 'pictures']
+    output = python(*command, *SHORT, cwd=root).stdout
+    assert 'Checkpoint: all' in output
+    assert 'coco/bbox_mAP' in output
+    assert ('coco/segm_mAP' in output) != tta
+    assert (tmp_path / 'all.pkl').is_file()
+    pictures = list((tmp_path / 'test').rglob('pictures/*.jpg'))
+    assert len(pictures) == (0 if tta else 2)
+
+
+@pytest.mark.slow
+def test_hosts_own_tools(python, root, coco, trained, tmp_path):
+    """mmdet's train.py and test.py from its wheel, our config unchanged."""
+    tools = Path(find_spec('mmdet').origin).parent / '.mim' / 'tools'
+    options = list(SHORT)
+    for loader in ('train', 'val', 'test'):
+        options.append(f'{loader}_dataloader.dataset.data_root={coco}/')
+    for part in ('val', 'test'):
+        options.append(
+            f'{part}_evaluator.ann_file='
+            f'{coco}/annotations/instances_val2017.json'
+        )
+    output = python(
+        *(tools / 'train.py', root / CONFIG, '--work-dir', tmp_path / 'run'),
+        *options,
+        'train_cfg.max_epochs=1',
+        cwd=tmp_path,
+    ).stdout
+    assert 'Summary' in output and 'coco/segm_mAP' in output
+    output = python(
+        *(tools / 'test.py', root / CONFIG, tmp_path / 'run/epoch_1.pth'),
+        *('--work-dir', tmp_path / 'test'),
+        *options,
+        cwd=tmp_path,
+    ).stdout
+    assert 'Checkpoint: all' in output and 'coco/segm_mAP' in output
+
+
+# What is wrong is said at once -----------------------------------------------
+
+
+def test_no_coco(python, root, tmp_path):
+    result = python(
+        *('tools/train.py', CONFIG, '--work-dir', tmp_path),
+        *('--data-root', tmp_path / 'coco'),
+        cwd=root,
+        check=False,
+    )
+    assert result.returncode == 1
+    for words in (
+        f"'{tmp_path}/coco/annotations/instances_train2017.json' is missing",
+        'val2017/000000000139.jpg',
+        'https://cocodataset.org/#download',
+        'make demo',
+        '--data-root DIR',
+    ):
+        assert words in result.stdout
+    assert 'Traceback' not in result.stdout
+
+
+@pytest.fixture(scope='module')
+def strangers(trained, tmp_path_factory):
+    """Checkpoints that are not of this model, and what is said of them."""
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+
+    from mmsmt import SMT
+
+    folder = tmp_path_factory.mktemp('strangers')
+    state = torch.load(
+        trained[0] / 'epoch_1.pth', map_location='cpu', weights_only=False
+    )
+    part = {
+        k: v for k, v in state['state_dict'].items() if 'mask_head' not in k
+    }
+    torch.save(dict(state, state_dict=part), folder / 'part.pth')
+    torch.save(SMT('tiny').state_dict(), folder / 'backbone.pth')
+    cfg = Config.fromfile('configs/mask_rcnn_smt_s_1x.py')
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model)
+    torch.save(model.state_dict(), folder / 'small.pth')
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, words',
+    [
+        ('part', ['missing: roi_head.mask_head', '(12 in all)', 'saved by']),
+        ('backbone', ['missing: ', "arch 'tiny' alone", 'init_cfg']),
+        ('small', ['mask_rcnn_smt_s_1x.py or mask_rcnn_smt_s_3x.py']),
+    ],
+)
+def test_strange_checkpoint(
+    python, root, coco, strangers, name, words, tmp_path
+):
+    path = strangers / f'{name}.pth'
+    commands = [['tools/test.py', CONFIG, path]]
+    if name == 'part':
+        commands.append(['tools/train.py', CONFIG])
+    for command in commands:
+        extra = [f'load_from={path}'] if 'tools/train.py' in command else []
+        result = python(
+            *(*command, '--data-root', coco, '--work-dir', tmp_path / 'w'),
+            *SHORT,
+            *extra,
+            cwd=root,
+            check=False,
+        )
+        assert result.returncode == 1
+        assert 'does not fit the model of' in result.stdout
+        for word in words:
+            assert word in result.stdout
+        assert 'Traceback' not in result.stdout
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['tools/train.py', 'configs/none.py'], "no config 'configs/none.py'"),
+        (['tools/test.py', CONFIG, 'none.pth'], "no checkpoint 'none.pth'"),
+        (
+            ['tools/train.py', CONFIG, '--resume', 'none.pth'],
+            "no checkpoint 'none.pth' to resume",
+        ),
+        (
+            [
+                'tools/train.py',
+                CONFIG,
+                '--launcher',
+                'slurm',
+                '--data-root',
+                0,
+            ],
+            'needs GPUs',
+        ),
+        (['tools/train.py', CONFIG, '--amp'], '--amp needs a GPU'),
+    ],
+)
+def test_wrong_arguments(python, root, coco, arguments, words, tmp_path):
+    arguments = [coco if argument == 0 else argument for argument in arguments]
+    result = python(
+        *(*arguments, '--work-dir', tmp_path),
+        cwd=root,
+        check=False,
+        CUDA_VISIBLE_DEVICES='',
+    )
+    assert result.returncode == 1
+    assert words in result.stdout
+    assert 'Traceback' not in result.stdout
+
+
+def test_no_network_before_training(python, root, coco, tmp_path):
+    """The released weights cannot be fetched: said at the start, with the
+    way to go on."""
+    result = python(
+        *('tools/train.py', CONFIG, '--data-root', coco),
+        *('--work-dir', tmp_path, *SHORT),
+        'model.backbone.init_cfg.type=Pretrained',
+        'model.backbone.init_cfg.checkpoint=http://127.0.0.1:9/smt_tiny.pth',
+        cwd=root,
+        check=False,
+        TORCH_HOME=str(tmp_path / 'torch'),
+    )
+    assert result.returncode == 1
+    assert (
+        'Could not download http://127.0.0.1:9/smt_tiny.pth' in result.stdout
+    )
+    assert (
+        str(tmp_path / 'torch/hub/checkpoints/smt_tiny.pth') in result.stdout
+    )
+    assert 'Traceback' not in result.stdout
+
+
+def test_pretrained_weights_are_reported(python, root, coco, tmp_path):
+    import golden
+
+    path = tmp_path / 'smt_tiny.pth'
+    torch.save(dict(model=golden.weights('tiny')), path)
+    output = python(
+        *('tools/train.py', CONFIG, '--data-root', coco),
+        *('--work-dir', tmp_path / 'run', *SHORT[:1], *SHORT[2:]),
+        f'model.backbone.init_cfg.checkpoint={path}',
+        'train_cfg.max_epochs=0',
+        cwd=root,
+        check=False,
+    ).stdout
+    assert f'SMT: loaded all 384 tensors from {path}' in output
+    assert f'weights    all 384 tensors from {path}' in output

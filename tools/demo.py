@@ -1,0 +1,193 @@
+"""Watch a Mask R-CNN with an SMT backbone learn, from nothing.
+
+    make demo      (or: python tools/demo.py)
+
+Writes scenes of handwritten digits in COCO's layout, trains
+configs/demo/mask_rcnn_smt_t_digits.py with tools/train.py, and draws a
+learning curve and predictions. Interrupted, it goes on where it was.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+
+from mmsmt.datasets import digits
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / 'configs/demo/mask_rcnn_smt_t_digits.py'
+BOX, MASK = 'coco/bbox_mAP', 'coco/segm_mAP'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--data', type=Path, default=Path('data/digits'))
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/demo')
+    )
+    parser.add_argument('--train', type=int, default=1600, help='images')
+    parser.add_argument('--val', type=int, default=100, help='images')
+    parser.add_argument(
+        '--epochs', type=int, help='fewer or more than the config has'
+    )
+    args = parser.parse_args()
+    start = time.time()
+    made = digits.write(
+        'coco', args.data, args.train, args.val, size=(128, 128)
+    )
+    print(f'Data: {args.data}' + ('' if made else ' (kept)'), flush=True)
+
+    command = [sys.executable, ROOT / 'tools/train.py', CONFIG, '--resume']
+    command += ['--data-root', args.data, '--work-dir', args.work_dir]
+    epochs = args.epochs or Config.fromfile(CONFIG).train_cfg.max_epochs
+    command += [
+        '--cfg-options',
+        f'train_cfg.max_epochs={epochs}',
+        f'param_scheduler.1.end={epochs}',
+    ]
+    if last_epoch(args.work_dir) < epochs:
+        result = subprocess.run([str(part) for part in command])
+        if result.returncode:
+            sys.exit(result.returncode)
+    records = read_records(args.work_dir)
+    scores = [record for record in records if BOX in record]
+    if not scores:
+        sys.exit(f'No evaluation found under {args.work_dir}.')
+    curve = draw_curve(records, args.work_dir / 'learning_curve.png')
+    sheet = draw_predictions(args.data, args.work_dir, epochs)
+    print(
+        f'\nAfter {epochs} epochs, on {args.val} validation images:\n'
+        f'  box AP   {scores[-1][BOX]:.3f}\n'
+        f'  mask AP  {scores[-1][MASK]:.3f}\n'
+        f'Learning curve: {curve}\n'
+        f'Predictions:    {sheet}\n'
+        f'{time.time() - start:.0f} s in all'
+    )
+
+
+def last_epoch(work_dir: Path) -> int:
+    """Epochs that are trained and saved."""
+    last = work_dir / 'last_checkpoint'
+    if not last.is_file():
+        return 0
+    return int(Path(last.read_text().strip()).stem.split('_')[-1])
+
+
+def read_records(work_dir: Path) -> list:
+    """What mmengine logged, over all runs, an interrupted epoch's overlap
+    replaced by its second time."""
+    by_step = {}
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            by_step[BOX in record, record['step']] = record
+    return [by_step[key] for key in sorted(by_step)]
+
+
+def draw_curve(records: list, path: Path) -> Path:
+    train = [r for r in records if 'loss' in r]
+    val = [r for r in records if BOX in r]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    steps = [r['step'] for r in train]
+    for name in ('loss_rpn_cls', 'loss_cls', 'loss_bbox', 'loss_mask'):
+        left.plot(steps, [r[name] for r in train], label=name)
+    left.set(xlabel='iteration', ylabel='loss', title='Training')
+    left.set_ylim(bottom=0)
+    left.legend()
+    epochs = [r['step'] for r in val]
+    right.plot(epochs, [r[BOX] for r in val], 'o-', label='box AP')
+    right.plot(epochs, [r[MASK] for r in val], 's-', label='mask AP')
+    right.set(xlabel='epoch', ylabel='COCO AP', title='Validation')
+    right.set_xticks(epochs)
+    right.set_ylim(0, 1)
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+def draw_predictions(
+    data: Path, work_dir: Path, epochs: int, count: int = 12
+) -> Path:
+    """Truth on the left, predictions above 0.5 on the right, per image."""
+    from mmdet.apis import inference_detector, init_detector
+    from pycocotools.coco import COCO
+
+    checkpoint = work_dir / f'epoch_{epochs}.pth'
+    model = init_detector(str(CONFIG), str(checkpoint), device='cpu')
+    coco = COCO(str(data / 'annotations/digits_val2017.json'))
+    labels = {c['id']: c['name'] for c in coco.dataset['categories']}
+    columns = 4
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        rows, 2 * columns, figsize=(4 * columns, 2.2 * rows)
+    )
+    for i, info in enumerate(coco.loadImgs(coco.getImgIds()[:count])):
+        path = data / 'val2017' / info['file_name']
+        image = np.asarray(Image.open(path))
+        truth = [
+            (labels[a['category_id']], a['bbox'], coco.annToMask(a))
+            for a in coco.imgToAnns[info['id']]
+        ]
+        found = inference_detector(model, image[..., ::-1]).pred_instances
+        found = found[found.scores > 0.5]
+        predicted = [
+            (
+                f'{int(label)} {score:.2f}',
+                [x1, y1, x2 - x1, y2 - y1],
+                mask.numpy(),
+            )
+            for label, score, (x1, y1, x2, y2), mask in zip(
+                found.labels,
+                found.scores.tolist(),
+                found.bboxes.tolist(),
+                found.masks,
+            )
+        ]
+        pair = axes[i // columns, 2 * (i % columns) :][:2]
+        for axis, title, objects in zip(
+            pair, ('truth', 'SMT-T'), (truth, predicted)
+        ):
+            axis.imshow(image)
+            axis.set_title(title, fontsize=8)
+            for number, (label, (x, y, w, h), mask) in enumerate(objects):
+                color = plt.get_cmap('tab10')(number % 10)
+                axis.add_patch(
+                    plt.Rectangle((x, y), w, h, fill=False, color=color)
+                )
+                axis.contour(mask, [0.5], colors='white', linewidths=0.8)
+                axis.text(
+                    x,
+                    y - 1,
+                    label,
+                    fontsize=7,
+                    color='white',
+                    bbox=dict(facecolor=color, pad=0.5, edgecolor='none'),
+                )
+    for axis in axes.flat:
+        axis.axis('off')
+    figure.tight_layout()
+    path = work_dir / 'predictions.png'
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('\nInterrupted. The same command goes on from here.')

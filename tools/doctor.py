@@ -1,0 +1,113 @@
+"""Diagnose the environment; exit 1 where something would break.
+
+python tools/doctor.py [--brief]
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+
+# What each import prints on its own is no part of the diagnosis.
+warnings.simplefilter('ignore')
+
+
+def load_environment():
+    """mmsmt/environment.py, alone: the rest may not import."""
+    spec = importlib.util.find_spec('mmsmt')
+    if spec is None:
+        sys.exit('mmsmt is not installed. Cure: pip install -e .')
+    path = Path(spec.submodule_search_locations[0], 'environment.py')
+    spec = importlib.util.spec_from_file_location('_environment', path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--brief', action='store_true', help='one line if all is well'
+    )
+    brief = parser.parse_args().brief
+    environment = load_environment()
+    packages = environment.installed()
+    problems = environment.diagnose(packages)
+    if not problems:
+        problems = check_registry(environment)
+    if not brief:
+        print(f'python       {platform.python_version()} ({sys.executable})')
+        for name, version in packages.items():
+            print(f'{name:24s} {version}')
+        describe_machine()
+    for problem in problems:
+        print(f'WRONG        {problem.what}\n  cure:      {problem.cure}')
+    if not problems:
+        hosts = environment.providers(packages)
+        found = [host for host in environment.HOSTS if host in hosts]
+        absent = [host for host in environment.HOSTS if host not in hosts]
+        print(
+            f'All is well: torch {packages["torch"]}, mmcv with ops, SMT in '
+            f'{", ".join(found) or "mmengine"}'
+            + (f'; not installed: {", ".join(absent)}' if absent else '')
+        )
+    return 1 if problems else 0
+
+
+def check_registry(environment) -> list:
+    """Whether every host that is there finds SMT."""
+    try:
+        from mmengine.registry import MODELS, init_default_scope
+
+        import mmsmt
+    except Exception as error:
+        what = f'mmsmt does not import ({type(error).__name__}: {error})'
+        return [environment.Problem(what, environment.FRESH)]
+    installed = environment.providers(environment.installed())
+    problems = []
+    for host in environment.HOSTS:
+        if host not in installed:
+            continue
+        init_default_scope(host)
+        for name in ('SMT', 'mmsmt.SMT'):
+            if MODELS.get(name) is not mmsmt.SMT:
+                problems.append(
+                    environment.Problem(
+                        f'{name} is not mmsmt.SMT in the scope {host}',
+                        'rename the other class registered as SMT',
+                    )
+                )
+    return problems
+
+
+def describe_machine() -> None:
+    try:
+        import torch
+    except Exception as error:
+        print(f'torch        does not import: {error}')
+        return
+    count = torch.cuda.device_count()
+    names = [torch.cuda.get_device_name(i) for i in range(count)]
+    print(f'gpu          {", ".join(names) or "none: runs on the CPU"}')
+    print(f'cores        {len(os.sched_getaffinity(0))}')
+    cache = Path(torch.hub.get_dir(), 'checkpoints')
+    weights = sorted(path.name for path in cache.glob('smt_*.pth'))
+    print(f'weights      {cache}: {", ".join(weights) or "no smt_*.pth yet"}')
+    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    wheels = sorted(Path(home, 'mmsmt', 'wheels').glob('*/*.whl'))
+    print(f'mmcv wheels  {", ".join(w.parent.name for w in wheels) or "none"}')
+    for name, path in (
+        ('coco', 'data/coco'),
+        ('ade20k', 'data/ade/ADEChallengeData2016'),
+        ('imagenet', 'data/imagenet'),
+    ):
+        state = 'there' if Path(path).exists() else 'not there'
+        print(f'{name:12s} {path}: {state}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
