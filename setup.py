@@ -8,30 +8,30 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-CARRIED = ('configs', 'tools')
+# As in the hosts' wheels; their configs are in a folder per method.
+CARRIED = {'configs': Path('configs', 'smt'), 'tools': Path('tools')}
 
 
 class BuildWithConfigs(build_py):
-    """Add configs and tools where mmengine and mim look for them."""
+    """Add configs and tools where mmengine looks for them."""
 
     def run(self) -> None:
         super().run()
-        if getattr(self, 'editable_mode', False):
-            home = ROOT / 'mmsmt' / '.mim'
-            home.mkdir(exist_ok=True)
-            for name in CARRIED:
-                link = home / name
-                if not link.is_symlink():
-                    link.symlink_to(Path('..', '..', name))
-            return
-        home = Path(self.build_lib, 'mmsmt', '.mim')
+        editable = getattr(self, 'editable_mode', False)
+        home = Path(ROOT if editable else self.build_lib, 'mmsmt', '.mim')
         shutil.rmtree(home, ignore_errors=True)
-        for name in CARRIED:
-            shutil.copytree(
-                ROOT / name,
-                home / name,
-                ignore=shutil.ignore_patterns('__pycache__'),
-            )
+        home.mkdir(parents=True)
+        (home / 'model-index.yml').write_text('Import: []\n')
+        for source, target in CARRIED.items():
+            (home / target).parent.mkdir(exist_ok=True)
+            if editable:
+                (home / target).symlink_to(ROOT / source)
+            else:
+                shutil.copytree(
+                    ROOT / source,
+                    home / target,
+                    ignore=shutil.ignore_patterns('__pycache__'),
+                )
 
 
 # No hard requirement: both stacks claim the same import names, so requiring

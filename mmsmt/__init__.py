@@ -20,7 +20,9 @@ if not _MISSING:
     except ImportError:
         from . import environment
 
-        environment.check()  # names the packages that do not go together
+        environment.check(
+            needs=()
+        )  # names the packages that do not go together
         raise
 
     # Bare `SMT` in every scope, and `mmsmt::` in a config's `_base_`.

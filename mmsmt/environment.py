@@ -86,7 +86,7 @@ def providers(packages: Mapping[str, str]) -> dict[str, list[str]]:
 def diagnose(
     packages: Mapping[str, str],
     probe: Callable[[str], str | None] = import_error,
-    needs: tuple[str, ...] = (),
+    needs: tuple[str, ...] | None = None,
 ) -> list[Problem]:
     """Find what would break.
 
@@ -94,8 +94,9 @@ def diagnose(
         packages (Mapping[str, str]): Distributions and versions, as from
             :func:`installed`.
         probe (Callable): Says why a module does not import, or None.
-        needs (tuple[str]): Hosts that must be there, of ``mmdet``, ``mmseg``
-            and ``mmpretrain``. Others are only checked if they are there.
+        needs (tuple[str], optional): Of ``mmdet``, ``mmseg`` and
+            ``mmpretrain``, those that must be there and work. By default,
+            those that are there must work.
 
     Returns:
         list[Problem]: Causes before their consequences; empty if all is well.
@@ -163,10 +164,10 @@ def diagnose(
                 f'--no-deps {_pin(have, packages)}; or {FRESH}',
             )
         ]
-    for module in HOSTS:
+    hosts = [m for m in HOSTS if m in have] if needs is None else needs
+    for module in hosts:
         if module not in have:
-            if module in needs:
-                problems.append(Problem(f'{module} is not installed', FRESH))
+            problems.append(Problem(f'{module} is not installed', FRESH))
             continue
         error = probe(module)
         if error:
@@ -211,11 +212,11 @@ def _pin(have: Mapping[str, list[str]], packages: Mapping[str, str]) -> str:
     return f'{"mmcv" if name in _OTHERS else name}=={packages[name]}'
 
 
-def check(needs: tuple[str, ...] = ()) -> None:
+def check(needs: tuple[str, ...] | None = None) -> None:
     """Raise one error if the environment would break.
 
     Args:
-        needs (tuple[str]): See :func:`diagnose`.
+        needs (tuple[str], optional): See :func:`diagnose`.
 
     Raises:
         EnvironmentProblem: It names the packages found and the cure.

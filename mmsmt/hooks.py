@@ -83,7 +83,7 @@ def origin(checkpoint: dict, state: checkpoints.StateDict) -> str:
 
 def configs_dir() -> Path:
     """Where this package's configs are: the wheel's, or the checkout's."""
-    return Path(__file__).parent / '.mim' / 'configs'
+    return Path(__file__).parent / '.mim' / 'configs' / 'smt'
 
 
 def like_config(state: checkpoints.StateDict) -> str | None:

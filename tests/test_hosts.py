@@ -7,7 +7,7 @@ import pytest
 CHANNELS = [64, 128, 256, 512]
 STOCK = {
     'mmdet': (
-        'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+        'retinanet/retinanet_r50_fpn_1x_coco.py',
         dict(neck=dict(in_channels=CHANNELS)),
         """
 from mmdet.testing import demo_mm_inputs
@@ -15,8 +15,9 @@ data = demo_mm_inputs(2, [[3, 64, 64]] * 2)
 """,
     ),
     'mmseg': (
-        'mmseg::upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py',
+        'upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py',
         dict(
+            pretrained=None,  # ResNet's
             decode_head=dict(in_channels=CHANNELS, norm_cfg=dict(type='BN')),
             auxiliary_head=dict(in_channels=256, norm_cfg=dict(type='BN')),
         ),
@@ -30,7 +31,7 @@ data = dict(
 """,
     ),
     'mmpretrain': (
-        'mmpretrain::resnet/resnet50_8xb32_in1k.py',
+        'resnet/resnet50_8xb32_in1k.py',
         dict(head=dict(in_channels=512)),
         """
 from mmpretrain.structures import DataSample
@@ -49,12 +50,14 @@ def test_stock_config_trains_a_step(python, host, name):
     out = '(3, )' if host == 'mmpretrain' else '(0, 1, 2, 3)'
     code = f"""
 {'import mmsmt' if name == 'SMT' else ''}
-import sys, torch
+import torch
+from importlib.util import find_spec
+from pathlib import Path
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-cfg = get_config('{config}')
+path = Path(find_spec('{host}').origin).parent / '.mim/configs/{config}'
+cfg = Config.fromfile(path)
 cfg.model.backbone = dict(
     type='{name}', arch='tiny', out_indices={out})
 cfg.merge_from_dict(dict(model={changes}))

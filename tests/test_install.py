@@ -19,10 +19,11 @@ def wheel(python, root, tmp_path_factory):
 
 def test_wheel_carries_configs_and_tools(wheel, root):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder in ('configs', 'tools'):
+    for folder, carried in (('configs', 'configs/smt'), ('tools', 'tools')):
         for path in (root / folder).rglob('*.*'):
             if '__pycache__' not in path.parts:
-                assert f'mmsmt/.mim/{path.relative_to(root)}' in names
+                name = path.relative_to(root / folder)
+                assert f'mmsmt/.mim/{carried}/{name}' in names
     assert not any('__pycache__' in name for name in names)
     assert not any(name.startswith('tests') for name in names)
 
@@ -48,9 +49,9 @@ import mmsmt
 from mmengine.config import Config
 from mmengine.hub import get_config
 assert 'site' in mmsmt.__file__, mmsmt.__file__
-cfg = get_config('mmsmt::mask_rcnn_smt_s_1x.py')
+cfg = get_config('mmsmt::smt/mask_rcnn_smt_s_1x.py')
 print(cfg.model.backbone.arch)
-open('mine.py', 'w').write("_base_ = ['mmsmt::mask_rcnn_smt_b_3x.py']")
+open('mine.py', 'w').write("_base_ = ['mmsmt::smt/mask_rcnn_smt_b_3x.py']")
 print(Config.fromfile('mine.py').model.backbone.arch)
 """
     output = python('-c', code, cwd=tmp_path, PYTHONPATH=str(site)).stdout

@@ -28,6 +28,7 @@ SHORT = [
     'test_dataloader.num_workers=0',
     'test_dataloader.persistent_workers=False',
     'test_dataloader.dataset.pipeline.1.scale=(64,64)',
+    'tta_pipeline.1.transforms.0.0.scale=(64,64)',
     'default_hooks.logger.interval=1',
 ]
 
@@ -257,8 +258,7 @@ def test_no_network_before_training(python, root, coco, tmp_path):
     way to go on."""
     result = python(
         *('tools/train.py', CONFIG, '--data-root', coco),
-        *('--work-dir', tmp_path, *SHORT),
-        'model.backbone.init_cfg.type=Pretrained',
+        *('--work-dir', tmp_path, *SHORT[:1], *SHORT[2:]),
         'model.backbone.init_cfg.checkpoint=http://127.0.0.1:9/smt_tiny.pth',
         cwd=root,
         check=False,
