@@ -137,7 +137,10 @@ def diagnose(
                 )
             )
 
-    problems += _check_torchvision(packages, probe)
+    # torchvision takes seconds to import: not where only a host is asked for.
+    probed = ('torch', 'torchvision') if needs is None else ('torch',)
+    probed = tuple(name for name in probed if name in packages)
+    problems += _check_torchvision(packages, probe, probed)
     for module in ('mmengine', 'mmcv'):
         if module not in have:
             problems.append(Problem(f'{module} is not installed', FRESH))
@@ -180,31 +183,28 @@ def diagnose(
 
 
 def _check_torchvision(
-    packages: Mapping[str, str], probe: Callable[[str], str | None]
+    packages: Mapping[str, str],
+    probe: Callable[[str], str | None],
+    modules: tuple[str, ...],
 ) -> list[Problem]:
+    """Whether torchvision is of torch's release, and ``modules`` import."""
     torch = re.match(r'2\.(\d+)', packages['torch'])
     vision = re.match(r'0\.(\d+)', packages.get('torchvision', ''))
+    mismatch = torch and vision and int(vision[1]) != int(torch[1]) + 15
+    error = next((e for e in map(probe, modules) if e), None)
+    if not mismatch and not error:
+        return []
     cure = 'install the torchvision of this torch'
-    if torch and vision and int(vision[1]) != int(torch[1]) + 15:
+    if mismatch:
         cure += f': pip install "torchvision==0.{int(torch[1]) + 15}.*"'
-        mismatch = True
-    else:
-        mismatch = False
-    error = probe('torch') or (
-        'torchvision' in packages and probe('torchvision')
-    )
-    if mismatch or error:
-        pair = f'torch {packages["torch"]} and torchvision ' + packages.get(
-            'torchvision', '(none)'
+    return [
+        Problem(
+            f'torch {packages["torch"]} and torchvision '
+            f'{packages.get("torchvision", "(none)")} do not go together'
+            + (f' ({error})' if error else ''),
+            f'{cure}; or {FRESH}',
         )
-        return [
-            Problem(
-                f'{pair} do not go together'
-                + (f' ({error})' if error else ''),
-                f'{cure}; or {FRESH}',
-            )
-        ]
-    return []
+    ]
 
 
 def _pin(have: Mapping[str, list[str]], packages: Mapping[str, str]) -> str:

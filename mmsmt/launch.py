@@ -233,13 +233,18 @@ def use_gloo_without_gpus(cfg: Config) -> None:
             'tools/dist_train.sh.'
         )
     torch.distributed.init_process_group('gloo')
-    cfg.setdefault('env_cfg', {})['dist_cfg'] = dict(backend='gloo')
-    wrapper = cfg.setdefault('model_wrapper_cfg', {})
-    wrapper.setdefault('type', 'MMDistributedDataParallel')
-    wrapper.setdefault('device_ids', None)
-    wrapper.setdefault('broadcast_buffers', False)
-    wrapper.setdefault(
-        'find_unused_parameters', cfg.get('find_unused_parameters', False)
+    cfg.merge_from_dict(
+        dict(
+            env_cfg=dict(dist_cfg=dict(backend='gloo')),
+            model_wrapper_cfg=dict(
+                type='MMDistributedDataParallel',
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.get(
+                    'find_unused_parameters', False
+                ),
+            ),
+        )
     )
     if _replace(cfg.model, 'type', 'SyncBN', 'BN') and is_main_process():
         print('Without GPUs, SyncBN is replaced by BN.')

@@ -128,8 +128,7 @@ def test_dist_train_and_test(root, coco, tmp_path):  # noqa: F811
         *('--work-dir', work_dir, *SHORT),
         'train_dataloader.batch_size=1',
         'train_cfg.max_epochs=1',
-        "custom_imports.imports=['mmsmt','write_digest']",
-        'custom_hooks.0.type=WriteDigest',
+        'custom_hooks.0.type=write_digest.WriteDigest',
         'model.backbone.norm_cfg.type=SyncBN',
     )
     assert 'batch      2 = 2 processes x 1' in output

@@ -1,6 +1,9 @@
 """SMT in the hosts' stock configs, with nothing of ours imported by hand."""
 
 import pytest
+from mmengine.registry import MODELS, init_default_scope
+
+from mmsmt import SMT
 
 # Of each host: a stock config, the settings that take another backbone's
 # channels, and code that makes a batch.
@@ -18,8 +21,12 @@ data = demo_mm_inputs(2, [[3, 64, 64]] * 2)
         'upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py',
         dict(
             pretrained=None,  # ResNet's
-            decode_head=dict(in_channels=CHANNELS, norm_cfg=dict(type='BN')),
-            auxiliary_head=dict(in_channels=256, norm_cfg=dict(type='BN')),
+            decode_head=dict(
+                in_channels=CHANNELS, channels=32, norm_cfg=dict(type='BN')
+            ),
+            auxiliary_head=dict(
+                in_channels=256, channels=32, norm_cfg=dict(type='BN')
+            ),
         ),
         """
 from mmengine.structures import PixelData
@@ -44,12 +51,10 @@ data = dict(
 
 
 @pytest.mark.parametrize('host', STOCK)
-@pytest.mark.parametrize('name', ['mmsmt.SMT', 'SMT'])
-def test_stock_config_trains_a_step(python, host, name):
+def test_stock_config_trains_a_step(python, host):
     config, changes, batch = STOCK[host]
     out = '(3, )' if host == 'mmpretrain' else '(0, 1, 2, 3)'
     code = f"""
-{'import mmsmt' if name == 'SMT' else ''}
 import torch
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,7 +64,7 @@ from mmengine.registry import MODELS, init_default_scope
 path = Path(find_spec('{host}').origin).parent / '.mim/configs/{config}'
 cfg = Config.fromfile(path)
 cfg.model.backbone = dict(
-    type='{name}', arch='tiny', out_indices={out})
+    type='mmsmt.SMT', arch='tiny', out_indices={out})
 cfg.merge_from_dict(dict(model={changes}))
 init_default_scope('{host}')
 model = MODELS.build(cfg.model)
@@ -76,16 +81,25 @@ print(type(model.backbone).__module__, 'trained')
     assert 'mmsmt.models.smt trained' in python('-c', code).stdout
 
 
-def test_frozen_batch_norm_style_configs(python):
-    """`norm_cfg`, `frozen_stages` and `norm_eval` as detection configs set
-    them for a ResNet."""
-    code = """
-from mmengine.registry import MODELS
-model = MODELS.build(dict(
-    type='mmsmt.SMT', arch='tiny', frozen_stages=1, norm_eval=True,
-    norm_cfg=dict(type='BN', requires_grad=False)))
-bn = model.block2[0].attn.saa.bn
-assert not any(p.requires_grad for p in bn.parameters())
-print('ok')
-"""
-    assert 'ok' in python('-c', code).stdout
+def test_bare_name_in_every_scope():
+    for host in STOCK:
+        init_default_scope(host)
+        model = MODELS.build(dict(type='SMT', arch='tiny', out_indices=(0,)))
+        assert type(model) is SMT
+
+
+def test_settings_of_a_resnet_config():
+    """`norm_cfg`, `frozen_stages` and `norm_eval` as detection configs have
+    them."""
+    model = MODELS.build(
+        dict(
+            type='mmsmt.SMT',
+            arch='tiny',
+            frozen_stages=1,
+            norm_eval=True,
+            norm_cfg=dict(type='BN', requires_grad=False),
+        )
+    )
+    norm = model.train().block2[0].attn.saa.bn
+    assert not norm.training
+    assert not any(p.requires_grad for p in norm.parameters())

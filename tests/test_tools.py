@@ -66,17 +66,13 @@ def test_train_says_what_runs(trained, coco):
     assert (work_dir / 'epoch_1.pth').is_file()
 
 
-def test_run_is_not_overwritten(python, root, coco, trained):
-    result = python(
-        *('tools/train.py', CONFIG, '--data-root', coco),
+def test_run_is_not_overwritten(tool, coco, trained):
+    status, output = tool(
+        *('train.py', CONFIG, '--data-root', coco),
         *('--work-dir', trained[0], *SHORT),
-        cwd=root,
-        check=False,
     )
-    assert result.returncode == 1
-    assert 'holds a run already, up to epoch_1.pth. Use --resume' in (
-        result.stdout
-    )
+    assert status == 1
+    assert 'holds a run already, up to epoch_1.pth. Use --resume' in output
 
 
 @pytest.mark.slow
@@ -142,14 +138,12 @@ def test_hosts_own_tools(python, root, coco, trained, tmp_path):
 # What is wrong is said at once -----------------------------------------------
 
 
-def test_no_coco(python, root, tmp_path):
-    result = python(
-        *('tools/train.py', CONFIG, '--work-dir', tmp_path),
+def test_no_coco(tool, tmp_path):
+    status, output = tool(
+        *('train.py', CONFIG, '--work-dir', tmp_path),
         *('--data-root', tmp_path / 'coco'),
-        cwd=root,
-        check=False,
     )
-    assert result.returncode == 1
+    assert status == 1
     for words in (
         f"'{tmp_path}/coco/annotations/instances_train2017.json' is missing",
         'val2017/000000000139.jpg',
@@ -157,8 +151,7 @@ def test_no_coco(python, root, tmp_path):
         'make demo',
         '--data-root DIR',
     ):
-        assert words in result.stdout
-    assert 'Traceback' not in result.stdout
+        assert words in output
 
 
 @pytest.fixture(scope='module')
@@ -220,37 +213,25 @@ def test_strange_checkpoint(
 @pytest.mark.parametrize(
     'arguments, words',
     [
-        (['tools/train.py', 'configs/none.py'], "no config 'configs/none.py'"),
-        (['tools/test.py', CONFIG, 'none.pth'], "no checkpoint 'none.pth'"),
+        (['train.py', 'configs/none.py'], "no config 'configs/none.py'"),
+        (['test.py', CONFIG, 'none.pth'], "no checkpoint 'none.pth'"),
         (
-            ['tools/train.py', CONFIG, '--resume', 'none.pth'],
+            ['train.py', CONFIG, '--resume', 'none.pth'],
             "no checkpoint 'none.pth' to resume",
         ),
         (
-            [
-                'tools/train.py',
-                CONFIG,
-                '--launcher',
-                'slurm',
-                '--data-root',
-                0,
-            ],
+            ['train.py', CONFIG, '--launcher', 'slurm', '--data-root', 0],
             'needs GPUs',
         ),
-        (['tools/train.py', CONFIG, '--amp'], '--amp needs a GPU'),
+        (['train.py', CONFIG, '--amp'], '--amp needs a GPU'),
     ],
 )
-def test_wrong_arguments(python, root, coco, arguments, words, tmp_path):
+def test_wrong_arguments(tool, coco, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     arguments = [coco if argument == 0 else argument for argument in arguments]
-    result = python(
-        *(*arguments, '--work-dir', tmp_path),
-        cwd=root,
-        check=False,
-        CUDA_VISIBLE_DEVICES='',
-    )
-    assert result.returncode == 1
-    assert words in result.stdout
-    assert 'Traceback' not in result.stdout
+    status, output = tool(*arguments, '--work-dir', tmp_path)
+    assert status == 1
+    assert words in output
 
 
 def test_no_network_before_training(python, root, coco, tmp_path):
