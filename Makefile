@@ -13,7 +13,7 @@ env:
 	@$(PYTHON) tools/setup_env.py --stack $(STACK)
 
 demo: env
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python tools/demo.py --work-dir work_dirs/demo_$(STACK)
 
 test: env
 	@$(BIN)/python -m pytest
@@ -22,4 +22,4 @@ lint: env
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv build work_dirs/demo data/digits
+	rm -rf .venv build work_dirs/demo_$(STACK) data/demo_digits

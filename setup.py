@@ -9,6 +9,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 # As in the hosts' wheels; their configs are in a folder per method.
+# Tools that need the rest of the checkout.
+CHECKOUT = ('setup_env.py', 'demo.py', 'benchmark.py')
 CARRIED = {'configs': Path('configs', 'smt'), 'tools': Path('tools')}
 
 
@@ -30,7 +32,7 @@ class BuildWithConfigs(build_py):
                 shutil.copytree(
                     ROOT / source,
                     home / target,
-                    ignore=shutil.ignore_patterns('__pycache__'),
+                    ignore=shutil.ignore_patterns('__pycache__', *CHECKOUT),
                 )
 
 
@@ -61,7 +63,7 @@ EXTRAS = {
         'regex',
         'setuptools<70',
     ],
-    'demo': ['scikit-learn', 'matplotlib', 'pycocotools'],
+    'demo': ['scikit-learn', 'matplotlib', 'pycocotools', 'tqdm', 'Pillow'],
     'dev': ['pytest', 'ruff', 'pip', 'wheel', 'ninja', 'psutil'],
 }
 

@@ -33,8 +33,7 @@ if not _MISSING:
 def __getattr__(name: str):
     if name == 'SMT':
         raise ImportError(
-            f'mmsmt.SMT needs {", ".join(_MISSING)}. Python packages that go '
-            'together: python tools/setup_env.py, or pip install '
-            '"mmsmt[onedl]"'
+            f'mmsmt.SMT needs {", ".join(_MISSING)}. An environment in which '
+            'the packages go together: python3 tools/setup_env.py'
         )
     raise AttributeError(f"module 'mmsmt' has no attribute '{name}'")

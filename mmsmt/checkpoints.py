@@ -7,8 +7,12 @@ whole or not at all.
 import os
 import pickle
 import re
+import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import partial
+from http.client import HTTPException
+from inspect import isroutine
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -73,7 +77,7 @@ def fetch(checkpoint: str | os.PathLike) -> Path:
         print_log(f'Downloading {url} to {path}', logger='current')
         try:
             torch.hub.download_url_to_file(url, str(path), progress=True)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise CheckpointError(
                 f'Could not download {url}\n  ({error}).\n'
                 f'Without a network, put the file at\n  {path}\n'
@@ -97,6 +101,12 @@ class _Inert(dict):
     def __setstate__(self, state) -> None:
         pass
 
+    def append(self, item) -> None:
+        pass
+
+    def extend(self, items) -> None:
+        pass
+
 
 def _inert_getattr(owner, name: str) -> _Inert:
     """In the place of ``getattr``, for the methods in a ``HistoryBuffer``."""
@@ -116,7 +126,6 @@ def _refusal(name: str) -> CheckpointError:
 # What a file of weights may name. Building any of these runs no foreign code.
 _SAFE = {
     'collections.OrderedDict',
-    'collections.defaultdict',
     'builtins.bytearray',
     'builtins.complex',
     'builtins.dict',
@@ -136,11 +145,13 @@ _SAFE = {
     'torch._utils._rebuild_parameter',
     'torch._utils._rebuild_tensor',
     'torch._utils._rebuild_tensor_v2',
-    'torch.nn.parameter.Parameter',
     'torch.serialization._get_layout',
 }
 _INERT = {
     'argparse.Namespace',
+    'collections.Counter',
+    'collections.defaultdict',
+    'collections.deque',
     'mmengine.config.config.ConfigDict',
     'mmengine.logging.history_buffer.HistoryBuffer',
     'pathlib.PosixPath',
@@ -150,6 +161,22 @@ _INERT = {
 
 class _SafeUnpickler(pickle.Unpickler):
     """Resolves known harmless names only, and imports nothing else."""
+
+    def __setattr__(self, name: str, value) -> None:
+        # torch.load sets it; its other kind of id, 'module', makes torch read
+        # and write source files.
+        if name == 'persistent_load':
+            load_storage = value
+
+            def value(saved_id):
+                if not isinstance(saved_id, tuple) or saved_id[0] not in (
+                    'storage',
+                    b'storage',
+                ):
+                    raise _refusal(f'persistent object {saved_id!r:.40}')
+                return load_storage(saved_id)
+
+        super().__setattr__(name, value)
 
     def find_class(self, module: str, name: str):
         full = f'{module}.{name}'
@@ -161,7 +188,9 @@ class _SafeUnpickler(pickle.Unpickler):
             module == 'torch'
             and isinstance(getattr(torch, name, None), torch.dtype)
         ):
-            return super().find_class(module, name)
+            found = super().find_class(module, name)
+            # A pickle can set attributes of a function: of a copy, then.
+            return partial(found) if isroutine(found) else found
         raise _refusal(full)
 
 
@@ -209,14 +238,16 @@ def read_file(path: str | os.PathLike) -> dict:
             f"'{path}' is truncated ({path.stat().st_size} bytes). "
             'Delete it and fetch it again.'
         )
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith('/constants.pkl') for name in names):
-            raise CheckpointError(
-                f"'{path}' is a TorchScript program, not weights."
-            )
+    if tarfile.is_tarfile(path):
+        raise CheckpointError(
+            f"'{path}' is a tar archive: the weights may be a file in it."
+        )
     try:
+        if zipped and any(
+            name.endswith('/constants.pkl')
+            for name in zipfile.ZipFile(path).namelist()
+        ):
+            raise CheckpointError('it is a TorchScript program, not weights.')
         content = torch.load(
             path,
             map_location='cpu',

@@ -167,6 +167,7 @@ def diagnose(
                 f'--no-deps {_pin(have, packages)}; or {FRESH}',
             )
         ]
+    problems += _check_cuda_ops(named(*have['mmcv']))
     hosts = [m for m in HOSTS if m in have] if needs is None else needs
     for module in hosts:
         if module not in have:
@@ -203,6 +204,26 @@ def _check_torchvision(
             f'{packages.get("torchvision", "(none)")} do not go together'
             + (f' ({error})' if error else ''),
             f'{cure}; or {FRESH}',
+        )
+    ]
+
+
+def _check_cuda_ops(mmcv: str) -> list[Problem]:
+    """Whether mmcv's ops run on the GPU, where there is one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    from mmcv.ops import get_compiling_cuda_version
+
+    if re.match(r'\d', get_compiling_cuda_version()):
+        return []
+    return [
+        Problem(
+            f'there is a GPU, but the ops of {mmcv} are compiled for the CPU '
+            'only',
+            'install the CUDA toolkit (nvcc) of this torch, then compile mmcv '
+            f'again: {FRESH}',
         )
     ]
 

@@ -1,6 +1,7 @@
 """Hooks that our configs set: what is loaded is whole, what runs is said."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -24,7 +25,14 @@ class WholeCheckpointHook(Hook):
 
     mmengine loads with ``strict=False`` and goes on with what is missing left
     at random.
+
+    Args:
+        strict (bool): False to go on with a warning, for fine-tuning from a
+            model with other classes. Defaults to True.
     """
+
+    def __init__(self, strict: bool = True) -> None:
+        self.strict = strict
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare names and shapes before the weights are copied.
@@ -39,14 +47,23 @@ class WholeCheckpointHook(Hook):
             if isinstance(module, SMT):
                 prefix = f'{name}.' if name else ''
                 checkpoints.rename_on_load(module, state, prefix)
+        # mmengine looks here only, and loads nothing if it is elsewhere.
+        checkpoint['state_dict'] = state
         problems = checkpoints.mismatches(model.state_dict(), state)
-        if problems:
+        if not problems:
+            runner.logger.info(f'Checkpoint: all {len(state)} tensors match.')
+        elif self.strict:
             raise checkpoints.CheckpointError(
                 f"The checkpoint '{runner.cfg.load_from or 'to resume'}' does "
                 f'not fit the model of {runner.cfg.filename}; nothing was '
                 f'loaded.\n{problems}{origin(checkpoint, state)}'
+                'To load what fits all the same (fine-tuning to other '
+                'classes): --cfg-options custom_hooks.0.strict=False'
             )
-        runner.logger.info(f'Checkpoint: all {len(state)} tensors match.')
+        else:
+            runner.logger.warning(
+                f'The checkpoint is loaded in part.\n{problems}'
+            )
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -93,12 +110,14 @@ def like_config(state: checkpoints.StateDict) -> str | None:
     for path in sorted(configs_dir().rglob('*.py')):
         if '_base_' in path.parts:
             continue
-        cfg = Config.fromfile(path)
-        init_default_scope(cfg.default_scope)
-        with torch.device('meta'):
-            model = ROOT_MODELS.build(cfg.model)
-        if not checkpoints.mismatches(model.state_dict(), state):
-            found.append(path.name)
+        # A config whose host is not installed cannot be looked at.
+        with suppress(Exception):
+            cfg = Config.fromfile(path)
+            init_default_scope(cfg.default_scope)
+            with torch.device('meta'):
+                model = ROOT_MODELS.build(cfg.model)
+            if not checkpoints.mismatches(model.state_dict(), state):
+                found.append(path.name)
     if scope is not None:
         init_default_scope(scope.scope_name)
     return ' or '.join(found) or None
@@ -113,6 +132,13 @@ class SummaryHook(Hook):
     """
 
     priority = 'LOWEST'
+    loaded: str | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember that something was loaded."""
+        what = 'resumed' if runner.cfg.get('resume') else 'loaded'
+        where = runner.cfg.get('load_from') or runner.work_dir
+        self.loaded = f'{what} from {where}'
 
     @master_only
     def before_train(self, runner: Runner) -> None:
@@ -135,9 +161,8 @@ class SummaryHook(Hook):
             for module in model.modules()
             if isinstance(module, SMT)
         ]
-        if cfg.get('resume') or cfg.get('load_from'):
-            what = 'resumed from' if cfg.get('resume') else 'loaded from'
-            weights = [f'{what} {cfg.load_from or runner.work_dir}']
+        if self.loaded:
+            weights = [self.loaded]
         root = getattr(dataset, 'data_root', None)
         recipe = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
         lines = [

@@ -6,9 +6,11 @@ command line, and what would break later is found first.
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlparse
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -17,7 +19,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmsmt import environment
-from mmsmt.checkpoints import CheckpointError
+from mmsmt.checkpoints import CheckpointError, fetch, read_file
 
 
 class LaunchError(RuntimeError):
@@ -119,6 +121,7 @@ def set_data_root(cfg: Config, root: str) -> None:
     }
     if isinstance(cfg.get('data_root'), str):
         old.add(cfg.data_root.rstrip('/'))
+    old.discard('')
     root = os.path.join(root, '')
 
     def move(value):
@@ -128,7 +131,7 @@ def set_data_root(cfg: Config, root: str) -> None:
         elif isinstance(value, (list, tuple)):
             return type(value)(move(item) for item in value)
         elif isinstance(value, str):
-            for prefix in old:
+            for prefix in sorted(old, key=len, reverse=True):
                 if value == prefix:
                     return root
                 if value.startswith(prefix + '/'):
@@ -181,8 +184,12 @@ def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
     """
     for loader in loaders:
         for dataset in datasets(cfg, loader):
+            if '://' in str(dataset.get('data_root')) or dataset.get(
+                'backend_args'
+            ):
+                continue  # not on this disk
             for path in _paths(dataset):
-                if '://' in str(path) or path.exists():
+                if path.exists():
                     continue
                 kind = str(dataset.get('type')).split('.')[-1]
                 root = Path(dataset.get('data_root') or '.')
@@ -212,7 +219,8 @@ def _paths(dataset: ConfigDict) -> Iterator[Path]:
     prefix = dataset.get('data_prefix') or {}
     for part in prefix.values() if isinstance(prefix, dict) else [prefix]:
         yield root / (part or '')
-    if dataset.get('split') and not prefix:
+    kind = str(dataset.get('type')).split('.')[-1]
+    if kind == 'ImageNet' and dataset.get('split') and not prefix:
         yield root / dataset['split']
 
 
@@ -227,11 +235,20 @@ def use_gloo_without_gpus(cfg: Config) -> None:
     """
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return
-    if cfg.launcher != 'pytorch':
-        raise LaunchError(
-            f'--launcher {cfg.launcher} needs GPUs; without any, use '
-            'tools/dist_train.sh.'
-        )
+    if cfg.launcher == 'slurm':
+        for name, slurm in (
+            ('RANK', 'SLURM_PROCID'),
+            ('WORLD_SIZE', 'SLURM_NTASKS'),
+            ('LOCAL_RANK', 'SLURM_LOCALID'),
+        ):
+            os.environ[name] = os.environ[slurm]
+        os.environ.setdefault('MASTER_PORT', '29500')
+        if 'MASTER_ADDR' not in os.environ:
+            nodes = ['scontrol', 'show', 'hostnames']
+            nodes = subprocess.check_output(nodes, text=True)
+            os.environ['MASTER_ADDR'] = nodes.split()[0]
+    elif cfg.launcher != 'pytorch':
+        raise LaunchError(f'--launcher {cfg.launcher} needs GPUs.')
     torch.distributed.init_process_group('gloo')
     cfg.merge_from_dict(
         dict(
@@ -248,6 +265,12 @@ def use_gloo_without_gpus(cfg: Config) -> None:
     )
     if _replace(cfg.model, 'type', 'SyncBN', 'BN') and is_main_process():
         print('Without GPUs, SyncBN is replaced by BN.')
+
+
+def rank() -> int:
+    """This process's number, known before a process group exists."""
+    environ = os.environ
+    return int(environ.get('RANK', environ.get('SLURM_PROCID', 0)))
 
 
 def _replace(value, key: str, old: str, new: str) -> int:
@@ -275,6 +298,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a command line; errors that say what to do come without a trace."""
     try:
         main()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     except (
         LaunchError,
         CheckpointError,
@@ -282,9 +307,24 @@ def run(main: Callable[[], None]) -> None:
     ) as error:
         sys.stdout.flush()
         sys.exit(f'\nError: {error}')
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+
+
+def read_safely(checkpoint: str) -> None:
+    """Read a checkpoint once before mmengine does, which may run its code.
+
+    Raises:
+        CheckpointError: It is damaged, or a pickle that would call a function.
+    """
+    if '://' in checkpoint and urlparse(checkpoint).scheme not in (
+        'http',
+        'https',
+    ):
+        raise LaunchError(
+            f"'{checkpoint}' cannot be checked before it is loaded: fetch it "
+            'and give the local file.'
+        )
+    if rank() == 0:
+        read_file(fetch(checkpoint))
 
 
 # Training and testing --------------------------------------------------------
@@ -326,6 +366,8 @@ def prepare_training(
         if not Path(resume).is_file():
             raise LaunchError(f"There is no checkpoint '{resume}' to resume.")
         cfg.resume, cfg.load_from = True, resume
+    if cfg.get('load_from'):
+        read_safely(cfg.load_from)
     last = Path(cfg.work_dir, 'last_checkpoint')
     if last.is_file() and not cfg.get('resume'):
         raise LaunchError(
@@ -362,6 +404,7 @@ def prepare_testing(
     """
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise LaunchError(f"There is no checkpoint '{checkpoint}'.")
+    read_safely(checkpoint)
     cfg.load_from, cfg.resume = checkpoint, False
     check_data(cfg, ('test_dataloader',))
     if show or show_dir:

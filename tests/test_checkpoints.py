@@ -2,13 +2,13 @@
 
 import functools
 import http.server
-import logging
 import os
 import pickle
 import sys
+import tarfile
 import threading
 import types
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 
 import golden
 import numpy as np
@@ -85,8 +85,11 @@ def mmengine_file(state):
     return dict(
         state_dict=OrderedDict(trained_detector(state)),
         meta=dict(epoch=1, dataset_meta=dict(palette=np.zeros(3, np.uint8))),
-        message_hub=dict(log_scalars=dict(loss=HistoryBuffer([1.0], [1]))),
+        message_hub=dict(
+            log_scalars=dict(loss=HistoryBuffer([1.0], [1]), last=deque([1]))
+        ),
         optimizer=dict(state={0: dict(step=torch.tensor(1.0))}),
+        param_schedulers=[dict(milestones=Counter([8, 11]), _counter=1)],
     )
 
 
@@ -107,7 +110,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize('form', FORMS)
-def test_forms(form, released, tiny, tmp_path, caplog):
+def test_forms(form, released, tiny, tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(FORMS[form](released), path)
     expected = old(released) if form.startswith('no num') else released
@@ -192,7 +195,7 @@ def test_stages_that_are_not_built_are_left_out(released, tmp_path):
 
 
 @pytest.mark.parametrize('as_list', [False, True])
-def test_init_cfg(released, tmp_path, caplog, as_list):
+def test_init_cfg(released, tmp_path, as_list):
     path = tmp_path / 'weights.pth'
     torch.save(dict(model=released), path)
     cfg = dict(type='Pretrained', checkpoint=str(path))
@@ -207,8 +210,7 @@ def test_init_cfg(released, tmp_path, caplog, as_list):
             )
 
     detector = Detector()
-    with caplog.at_level(logging.INFO, logger='mmengine'):
-        detector.init_weights()
+    detector.init_weights()
     assert holds(detector.backbone, released)
     loaded = f'all {len(released) - 2} tensors from {path}'
     assert detector.backbone.loaded_from == loaded
@@ -325,11 +327,58 @@ def test_plain_pickle_is_refused(tmp_path):
     assert not trace.exists()
 
 
+def test_foreign_persistent_ids_are_refused(tmp_path):
+    """In the old format, 'module' makes torch read and write source files."""
+    import io
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return value if isinstance(value, tuple) else None
+
+    path = tmp_path / 'weights.pth'
+    file = io.BytesIO()
+    torch.save({}, file, _use_new_zipfile_serialization=False)
+    stream = io.BytesIO(file.getvalue())
+    for _ in range(3):  # magic number, protocol, system
+        pickle.load(stream)
+    head = file.getvalue()[: stream.tell()]
+    with open(path, 'wb') as out:
+        out.write(head)
+        Pickler(out, 2).dump(dict(a=('module', 'x', 'y', 'z')))
+        pickle.dump([], out, 2)
+    with pytest.raises(CheckpointError, match='refused.*persistent object'):
+        checkpoints.read_file(path)
+
+
+def test_functions_of_torch_cannot_be_changed(tmp_path):
+    """A pickle may set attributes of what it finds: of a copy only."""
+    name = torch._utils._rebuild_tensor_v2.__name__
+    payload = b''.join(
+        (
+            b'\x80\x02',
+            b'ctorch._utils\n_rebuild_tensor_v2\n',
+            b'}X\x08\x00\x00\x00__name__X\x04\x00\x00\x00evils',
+            b'}\x86b.',
+        )
+    )
+    import contextlib
+    import io
+
+    with contextlib.suppress(Exception):
+        checkpoints._SafeUnpickler(io.BytesIO(payload)).load()
+    assert torch._utils._rebuild_tensor_v2.__name__ == name
+
+
 def truncate(path, released, zipped=True):
     torch.save(
         dict(model=released), path, _use_new_zipfile_serialization=zipped
     )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def make_tar(path, released):
+    with tarfile.open(path, 'w') as archive:
+        archive.add(__file__)
 
 
 BAD_FILES = {
@@ -355,6 +404,13 @@ BAD_FILES = {
         'no weights in it.*found a',
     ),
     'a list': (lambda p, s: torch.save([1], p), 'holds a list'),
+    'damaged zip': (
+        lambda p, s: p.write_bytes(
+            b'PK\x03\x04' + bytes(99) + b'PK\x05\x06' + b'\xff' * 18
+        ),
+        'truncated|cannot be read',
+    ),
+    'tar': (make_tar, 'tar archive'),
     'noise': (lambda p, s: p.write_bytes(b'\x00\x93' * 99), 'cannot be read'),
     'torchscript': (
         lambda p, s: torch.jit.script(torch.nn.ReLU()).save(str(p)),

@@ -1,11 +1,14 @@
 """The command lines, on digits in COCO's layout, with unchanged configs."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mmsmt import checkpoints, launch
 from mmsmt.datasets import digits
 
 CONFIG = 'configs/mask_rcnn_smt_t_1x.py'
@@ -105,6 +108,50 @@ def test_test(python, root, coco, trained, tmp_path, tta):
     assert (tmp_path / 'all.pkl').is_file()
     pictures = list((tmp_path / 'test').rglob('pictures/*.jpg'))
     assert len(pictures) == (0 if tta else 2)
+
+
+def test_weights_under_model_are_loaded(trained, coco, tmp_path):
+    """mmengine looks under state_dict only, and would load nothing."""
+    from mmengine.runner import Runner
+
+    state = checkpoints.unwrap(
+        checkpoints.read_file(trained[0] / 'epoch_1.pth')
+    )
+    path = tmp_path / 'model.pth'
+    torch.save(dict(model=state), path)
+    args = SimpleNamespace(
+        config=CONFIG,
+        work_dir=str(tmp_path / 'run'),
+        data_root=str(coco),
+        cfg_options=None,
+        launcher='none',
+        local_rank=0,
+    )
+    cfg = launch.load_config(args)
+    cfg.model.backbone.init_cfg = None
+    launch.prepare_testing(cfg, str(path))
+    runner = Runner.from_cfg(cfg)
+    runner.load_or_resume()
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+@pytest.mark.slow
+def test_fine_tuning_to_other_classes(python, root, coco, trained, tmp_path):
+    """What fits is loaded, when asked for."""
+    output = python(
+        *('tools/train.py', CONFIG, '--data-root', coco),
+        *('--work-dir', tmp_path, *SHORT, 'train_cfg.max_epochs=0'),
+        f'load_from={trained[0] / "epoch_1.pth"}',
+        'model.roi_head.bbox_head.num_classes=5',
+        'model.roi_head.mask_head.num_classes=5',
+        'custom_hooks.0.strict=False',
+        cwd=root,
+        check=False,
+    ).stdout
+    assert 'The checkpoint is loaded in part.' in output
+    assert 'of another shape: roi_head.bbox_head.fc_cls.weight' in output
+    assert 'weights    loaded from' in output
 
 
 @pytest.mark.slow
@@ -220,9 +267,10 @@ def test_strange_checkpoint(
             "no checkpoint 'none.pth' to resume",
         ),
         (
-            ['train.py', CONFIG, '--launcher', 'slurm', '--data-root', 0],
+            ['train.py', CONFIG, '--launcher', 'mpi', '--data-root', 0],
             'needs GPUs',
         ),
+        (['test.py', CONFIG, 's3://bucket/x.pth'], 'give the local file'),
         (['train.py', CONFIG, '--amp'], '--amp needs a GPU'),
     ],
 )
@@ -232,6 +280,25 @@ def test_wrong_arguments(tool, coco, arguments, words, tmp_path, monkeypatch):
     status, output = tool(*arguments, '--work-dir', tmp_path)
     assert status == 1
     assert words in output
+
+
+@pytest.mark.parametrize('command', ['train.py', 'test.py'])
+def test_code_in_a_checkpoint_is_not_run(tool, coco, tmp_path, command):
+    """mmengine would run it: the file is read safely before."""
+    from test_checkpoints import Evil
+
+    path, trace = tmp_path / 'evil.pth', tmp_path / 'trace'
+    torch.save(dict(state_dict={}, meta=Evil(os.mkdir, str(trace))), path)
+    arguments = [command, CONFIG, '--data-root', coco]
+    arguments += ['--work-dir', tmp_path / 'run']
+    if command == 'test.py':
+        arguments.insert(2, path)
+    else:
+        arguments += ['--cfg-options', f'load_from={path}']
+    status, output = tool(*arguments)
+    assert status == 1
+    assert 'is refused: it asks to call' in output
+    assert not trace.exists()
 
 
 def test_no_network_before_training(python, root, coco, tmp_path):
@@ -270,3 +337,72 @@ def test_pretrained_weights_are_reported(python, root, coco, tmp_path):
     ).stdout
     assert f'SMT: loaded all 384 tensors from {path}' in output
     assert f'weights    all 384 tensors from {path}' in output
+
+
+# Of each other host: a stock config, the layout of its data, and what makes it
+# an SMT of a moment's training.
+OTHER_HOSTS = {
+    'mmseg': (
+        'upernet/upernet_r50_4xb4-80k_ade20k-512x512.py',
+        'ade20k',
+        """
+model = dict(
+    pretrained=None,
+    backbone=dict(_delete_=True, type='mmsmt.SMT', arch='tiny'),
+    decode_head=dict(
+        in_channels=[64, 128, 256, 512], channels=32, num_classes=150),
+    auxiliary_head=dict(in_channels=256, channels=32, num_classes=150),
+    data_preprocessor=dict(size=(64, 64)),
+    test_cfg=dict(mode='whole'))
+train_cfg = dict(max_iters=2, val_interval=2)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='Resize', scale=(64, 64)),
+    dict(type='PackSegInputs')]
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False,
+    dataset=dict(pipeline=train_pipeline))
+""",
+        'mIoU',
+    ),
+    'mmpretrain': (
+        'resnet/resnet50_8xb32_in1k.py',
+        'imagenet',
+        """
+model = dict(
+    backbone=dict(
+        _delete_=True, type='mmsmt.SMT', arch='tiny', out_indices=(3,)),
+    head=dict(in_channels=512))
+train_cfg = dict(max_epochs=1)
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False)
+""",
+        'accuracy/top1',
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('host', OTHER_HOSTS)
+def test_segmentation_and_classification(python, root, tmp_path, host):
+    """The same train.py, on digits in those hosts' layouts."""
+    stock, layout, changes, metric = OTHER_HOSTS[host]
+    folder = Path(find_spec(host).origin).parent / '.mim/configs'
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        f"""
+_base_ = [{str(folder / stock)!r}]
+{changes}
+val_dataloader = dict(
+    batch_size=1, num_workers=0, persistent_workers=False)
+"""
+    )
+    digits.write(layout, tmp_path / 'data', 4, 2, (64, 64))
+    output = python(
+        *('tools/train.py', config, '--data-root', tmp_path / 'data'),
+        *('--work-dir', tmp_path / 'run'),
+        cwd=root,
+    ).stdout
+    assert f'data       4 images in {tmp_path}/data' in output
+    assert metric in output

@@ -83,7 +83,7 @@ def measure(model_name: str, mode: str, args: argparse.Namespace) -> list:
         if model_name == 'mmsmt'
         else PlainSMT(**SMT.ARCHS[args.arch])
     ).train(mode == 'training')
-    image = torch.rand(1, 3, *args.size)
+    image = torch.rand(1, 3, 64, 64)
 
     def run() -> None:
         if mode == 'training':
@@ -93,6 +93,8 @@ def measure(model_name: str, mode: str, args: argparse.Namespace) -> list:
             with torch.no_grad():
                 model(image)
 
+    run()  # libraries and thread pools come up
+    image = torch.rand(1, 3, *args.size)
     rest = int(Path('/proc/self/statm').read_text().split()[1])
     rest *= resource.getpagesize()
     run()

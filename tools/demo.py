@@ -31,7 +31,7 @@ BOX, MASK = 'coco/bbox_mAP', 'coco/segm_mAP'
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--data', type=Path, default=Path('data/digits'))
+    parser.add_argument('--data', type=Path, default=Path('data/demo_digits'))
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/demo')
     )
@@ -42,9 +42,12 @@ def main() -> None:
     )
     args = parser.parse_args()
     start = time.time()
-    made = digits.write(
-        'coco', args.data, args.train, args.val, size=(128, 128)
-    )
+    try:
+        made = digits.write(
+            'coco', args.data, args.train, args.val, size=(128, 128)
+        )
+    except FileExistsError as error:
+        sys.exit(f'{error} (Here: --data DIR.)')
     print(f'Data: {args.data}' + ('' if made else ' (kept)'), flush=True)
 
     command = [sys.executable, ROOT / 'tools/train.py', CONFIG, '--resume']
@@ -60,9 +63,9 @@ def main() -> None:
         if result.returncode:
             sys.exit(result.returncode)
     records = read_records(args.work_dir)
-    scores = [record for record in records if BOX in record]
-    if not scores:
-        sys.exit(f'No evaluation found under {args.work_dir}.')
+    scores = [r for r in records if BOX in r and r['step'] == epochs]
+    if not scores:  # interrupted between the last epoch and its evaluation
+        scores = [test(args.data, args.work_dir, epochs)]
     curve = draw_curve(records, args.work_dir / 'learning_curve.png')
     sheet = draw_predictions(args.data, args.work_dir, epochs)
     print(
@@ -73,6 +76,16 @@ def main() -> None:
         f'Predictions:    {sheet}\n'
         f'{time.time() - start:.0f} s in all'
     )
+
+
+def test(data: Path, work_dir: Path, epochs: int) -> dict:
+    """Evaluate the last checkpoint with tools/test.py."""
+    out = work_dir / 'test'
+    command = [sys.executable, ROOT / 'tools/test.py', CONFIG]
+    command += [work_dir / f'epoch_{epochs}.pth', '--data-root', data]
+    command += ['--work-dir', out]
+    subprocess.run([str(part) for part in command], check=True)
+    return json.loads(max(out.glob('*/*.json')).read_text())
 
 
 def last_epoch(work_dir: Path) -> int:
@@ -163,6 +176,7 @@ def draw_predictions(
         ):
             axis.imshow(image)
             axis.set_title(title, fontsize=8)
+            axis.autoscale(False)
             for number, (label, (x, y, w, h), mask) in enumerate(objects):
                 color = plt.get_cmap('tab10')(number % 10)
                 axis.add_patch(

@@ -6,4 +6,4 @@ if [ $# -lt 3 ]; then
     echo "Usage: bash $0 CONFIG CHECKPOINT GPUS [options of test.py]" >&2
     exit 2
 fi
-exec "$(dirname "$0")/_torchrun.sh" "$3" test.py "$1" "$2" "${@:4}"
+exec bash "$(dirname "$0")/_torchrun.sh" "$3" test.py "$1" "$2" "${@:4}"

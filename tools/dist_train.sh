@@ -7,4 +7,4 @@ if [ $# -lt 2 ]; then
     echo "Usage: bash $0 CONFIG GPUS [options of train.py]" >&2
     exit 2
 fi
-exec "$(dirname "$0")/_torchrun.sh" "$2" train.py "$1" "${@:3}"
+exec bash "$(dirname "$0")/_torchrun.sh" "$2" train.py "$1" "${@:3}"

@@ -56,8 +56,9 @@ def main() -> None:
     lock = ROOT / 'requirements' / f'{stack}.txt'
     env = ROOT / '.venv' / stack
     stamp = env / 'ready'
+    gpu = str(Path('/dev/nvidiactl').exists() and bool(shutil.which('nvcc')))
     key = '\n'.join(
-        [sys.version, str(ROOT)]
+        [sys.version, str(ROOT), gpu]
         + [digest(p) for p in (lock, ROOT / 'setup.py', Path(__file__))]
     )
     if stamp.is_file() and stamp.read_text() == key:
@@ -114,14 +115,21 @@ def mmcv_wheel(python: Path, pin: str, stack: str) -> Path:
     probe = (
         'import torch; from torch.utils.cpp_extension import CUDA_HOME as h;'
         'print(torch.__version__, torch.version.cuda '
-        'if h and torch.cuda.is_available() else "")'
+        'if h and torch.cuda.is_available() else "", '
+        'torch.cuda.is_available())'
     )
     result = subprocess.run(
         [python, '-W', 'ignore', '-c', probe], capture_output=True, text=True
     )
     if result.returncode:
         stop(f'torch does not import:\n{result.stderr}')
-    torch, _, cuda = result.stdout.strip().partition(' ')
+    torch, cuda, gpu = result.stdout.rstrip('\n').split(' ')
+    if gpu == 'True' and not cuda:
+        say(
+            "WARNING: there is a GPU but no CUDA toolkit (nvcc): mmcv's ops "
+            'are compiled for the CPU only, and detectors will not train on '
+            'the GPU. Install the toolkit of this torch and run this again.'
+        )
     name = '-'.join(
         [
             pin.replace('==', '-'),
@@ -155,15 +163,21 @@ def mmcv_wheel(python: Path, pin: str, stack: str) -> Path:
         command += ['--no-build-isolation', '--no-cache-dir']
         command += ['--no-binary', pin.split('==')[0], '-w', build, pin]
         environ = {**os.environ, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': jobs()}
+        environ.pop('FORCE_CUDA', None)
+        if not cuda:  # mmcv compiles for CUDA wherever it sees a GPU
+            environ['CUDA_VISIBLE_DEVICES'] = ''
         if compile_logged(command, environ, log):
             tail = log.read_text(errors='replace').splitlines()[-20:]
             stop(
                 '\n'.join(tail) + '\n\nmmcv did not compile. The lines above '
                 f'are the end of\n  {log}'
             )
-        os.chmod(build, 0o755)
+        done = Path(build, 'done')
+        done.mkdir()
+        for wheel in Path(build).glob('*.whl'):
+            wheel.rename(done / wheel.name)
         shutil.rmtree(home, ignore_errors=True)
-        shutil.copytree(build, home)
+        done.rename(home)
     return next(home.glob('*.whl'))
 
 

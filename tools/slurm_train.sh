@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Train on a slurm cluster: slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR
 # [train.py options]; GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and
-# SRUN_ARGS from the environment.
+# SRUN_ARGS from the environment. On nodes without GPUs, GPUS is the number of
+# processes, and NO_GPU=1 asks for none.
 set -e
 if [ $# -lt 4 ]; then
     echo "Usage: bash $0 PARTITION JOB_NAME CONFIG WORK_DIR [options]" >&2
@@ -9,9 +10,11 @@ if [ $# -lt 4 ]; then
 fi
 gpus=${GPUS:-8}
 per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+gres="--gres=gpu:$per_node"
+[ -z "${NO_GPU:-}" ] || gres=
 # shellcheck disable=SC2086
 exec srun --partition="$1" --job-name="$2" \
-    --gres="gpu:$per_node" \
+    ${gres:+"$gres"} \
     --ntasks="$gpus" \
     --ntasks-per-node="$per_node" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" \

@@ -41,7 +41,7 @@ resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 pack = dict(type='PackDetInputs', meta_keys=meta_keys)
 
-data_root = 'data/digits/'
+data_root = 'data/demo_digits/'
 metainfo = dict(classes=classes)
 train_dataloader = dict(
     batch_size=4,

@@ -9,6 +9,7 @@ downloaded.
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -261,7 +262,7 @@ def write(
     Raises:
         FileExistsError: ``out`` holds something that is not this tool's.
     """
-    out = Path(out)
+    out = Path(out).resolve()
     settings = dict(
         layout=layout,
         num_train=num_train,
@@ -289,21 +290,33 @@ def write(
                     'Use --force to make them again, or another folder.'
                 )
             return False
-    partial = out.with_name(out.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'{out.name}.'))
+    partial.chmod(0o755)
+    try:
+        _write_all(partial, settings)
+        if out.is_dir():
+            shutil.rmtree(out)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return True
+
+
+def _write_all(out: Path, settings: dict) -> None:
+    layout, size = settings['layout'], tuple(settings['size'])
+    num_train, num_val = settings['num_train'], settings['num_val']
     for split, count in (('train', num_train), ('val', num_val)):
         scales = dict(max_digits=1, scales=(0.5, 0.9))
         scenes = SceneMaker(
-            split, size, seed=seed, **(scales if layout == 'imagenet' else {})
+            split,
+            size,
+            seed=settings['seed'],
+            **(scales if layout == 'imagenet' else {}),
         )
         progress = tqdm(range(count), desc=f'{layout} {split}')
-        LAYOUTS[layout](partial, split, ((i, scenes(i)) for i in progress))
-    (partial / STAMP).write_text(json.dumps(settings))
-    if out.is_dir():
-        shutil.rmtree(out)
-    partial.rename(out)
-    return True
+        LAYOUTS[layout](out, split, ((i, scenes(i)) for i in progress))
+    (out / STAMP).write_text(json.dumps(settings))
 
 
 Scenes = Iterator[tuple[int, Scene]]

@@ -422,11 +422,15 @@ def test_autocast(dtype):
     model = SMT('tiny').train()
     model.load_state_dict(golden.weights('tiny'))
     image = torch.randn(2, 3, 64, 64)
+    seen = []
+    model.block3[1].attn.q.register_forward_hook(
+        lambda module, args, out: seen.append(out.dtype)
+    )
     with torch.autocast('cpu', dtype=dtype):
         outs = model(image)
         loss = sum(out.float().square().mean() for out in outs)
     loss.backward()
-    assert outs[0].dtype in (dtype, torch.float32)
+    assert seen == [dtype]
     assert all(out.isfinite().all() for out in outs)
     for name, param in model.named_parameters():
         assert param.grad.isfinite().all(), name
@@ -442,7 +446,6 @@ def test_initial_values():
     for module in model.modules():
         if isinstance(module, nn.Linear):
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
-            assert module.weight.abs().max() <= 2
             assert not module.bias.any()
         elif isinstance(module, nn.Conv2d) and module.weight.numel() > 2000:
             kernel = math.prod(module.kernel_size)
