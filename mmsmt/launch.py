@@ -82,10 +82,11 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
     if args.data_root:
         set_data_root(cfg, args.data_root)
-    hooks = cfg.setdefault('custom_hooks', [])
+    hooks = list(cfg.get('custom_hooks') or [])
     for name in ('mmsmt.WholeCheckpointHook', 'mmsmt.SummaryHook'):
         if not any(hook.get('type') == name for hook in hooks):
             hooks.append(ConfigDict(type=name))
+    cfg.custom_hooks = hooks
     return cfg
 
 

@@ -195,3 +195,34 @@ def test_slurm_command(root, tmp_path):
         'slurm',
         '--amp',
     ]
+
+
+def test_slurm_without_gpus(monkeypatch):
+    """slurm's numbers become torch's, and gloo is used."""
+    from mmengine.config import Config
+
+    from mmsmt import launch
+
+    started = []
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(
+        torch.distributed, 'init_process_group', started.append
+    )
+    monkeypatch.setattr(
+        subprocess, 'check_output', lambda *args, **kwargs: 'node7\nnode8\n'
+    )
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('SLURM_PROCID', '3')
+    monkeypatch.setenv('SLURM_NTASKS', '4')
+    monkeypatch.setenv('SLURM_LOCALID', '1')
+    monkeypatch.setenv('MASTER_PORT', '29511')
+    cfg = Config(dict(model=dict(norm=dict(type='SyncBN')), launcher='slurm'))
+    assert launch.rank() == 3
+    launch.use_gloo_without_gpus(cfg)
+    assert started == ['gloo']
+    names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR')
+    values = [os.environ.pop(name) for name in names]
+    assert values == ['3', '4', '1', 'node7']
+    assert cfg.model.norm.type == 'BN'
+    assert cfg.model_wrapper_cfg.device_ids is None
