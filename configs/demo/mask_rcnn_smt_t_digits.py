@@ -83,5 +83,5 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1)
+    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=2)
 )
