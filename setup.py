@@ -79,6 +79,7 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>=3.10',
     packages=find_packages(include=['mmsmt', 'mmsmt.*']),
+    package_data={'mmsmt.datasets': ['*.txt']},
     extras_require=EXTRAS,
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,

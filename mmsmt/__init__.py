@@ -25,9 +25,10 @@ if not _MISSING:
         )  # names the packages that do not go together
         raise
 
-    # Bare `SMT` in every scope, and `mmsmt::` in a config's `_base_`.
+    # Bare `SMT` in every scope, and `mmsmt::` in a config's `_base_`. mmseg's
+    # distribution has another name in each stack; the module's is in both.
     _ROOT.register_module(module=SMT)
-    _config_utils.MODULE2PACKAGE.setdefault('mmsmt', 'mmsmt')
+    _config_utils.MODULE2PACKAGE.update(mmsmt='mmsmt', mmseg='mmseg')
 
 
 def __getattr__(name: str):

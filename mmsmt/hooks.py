@@ -43,6 +43,12 @@ class WholeCheckpointHook(Hook):
         """
         model = bare_model(runner.model)
         state = checkpoints.unwrap(checkpoint)
+        if (
+            isinstance(getattr(model, 'backbone', None), SMT)
+            and hasattr(getattr(model, 'head', None), 'fc')
+            and 'head.weight' in state
+        ):
+            state = checkpoints.classifier_state(state)
         for name, module in model.named_modules():
             if isinstance(module, SMT):
                 prefix = f'{name}.' if name else ''
@@ -164,7 +170,11 @@ class SummaryHook(Hook):
         if self.loaded:
             weights = [self.loaded]
         root = getattr(dataset, 'data_root', None)
-        recipe = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+        scaling = cfg.get('auto_scale_lr') or {}
+        scaled = scaling.get('enable', False)
+        recipe = scaling.get('base_batch_size')
+        if recipe and scaled:  # said in mmengine's terms, of one iteration
+            recipe *= accumulate
         lines = [
             f'data       {len(dataset)} images'
             + (f' in {root}' if root else ''),
@@ -176,7 +186,6 @@ class SummaryHook(Hook):
             f'lr         {lr:g}',
         ]
         runner.logger.info('Summary\n' + '\n'.join(f'  {s}' for s in lines))
-        scaled = (cfg.get('auto_scale_lr') or {}).get('enable', False)
         if recipe and recipe != effective and not scaled:
             right = lr * effective / recipe
             runner.logger.log(

@@ -61,7 +61,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply the common options.
 
     Raises:
-        LaunchError: There is no such config.
+        LaunchError: There is no such config, or its host is not installed.
         EnvironmentProblem: The installed packages do not go together, or the
             config's host is not installed.
     """
@@ -69,7 +69,10 @@ def load_config(args: argparse.Namespace) -> Config:
     environment.check(needs=())
     if not Path(args.config).is_file():
         raise LaunchError(f"There is no config '{args.config}'.")
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    except ModuleNotFoundError as error:  # a base of a host that is not there
+        raise LaunchError(f"'{args.config}' cannot be read: {error}") from None
     host = cfg.get('default_scope')
     if host in environment.HOSTS:
         environment.check(needs=(host,))
@@ -361,6 +364,9 @@ def prepare_training(
                 'config: the batch its learning rate is for.'
             )
         cfg.auto_scale_lr.enable = True
+        # mmengine compares with the batch of one iteration.
+        accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
+        cfg.auto_scale_lr.base_batch_size //= accumulate
     if resume == 'auto':
         cfg.resume, cfg.load_from = True, None
     elif resume:
@@ -405,6 +411,8 @@ def prepare_testing(
     """
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise LaunchError(f"There is no checkpoint '{checkpoint}'.")
+    if not cfg.get('test_dataloader'):
+        raise LaunchError(f"'{cfg.filename}' has no test data.")
     read_safely(checkpoint)
     cfg.load_from, cfg.resume = checkpoint, False
     check_data(cfg, ('test_dataloader',))

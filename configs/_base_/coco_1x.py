@@ -3,6 +3,7 @@
 _base_ = [
     'mmdet::_base_/datasets/coco_instance.py',
     'mmdet::_base_/default_runtime.py',
+    'coco_tta.py',
     'runtime.py',
 ]
 
@@ -31,28 +32,3 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
-
-tta_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=None),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale=(1333, 800), keep_ratio=True)],
-            [dict(type='RandomFlip', prob=p) for p in (1.0, 0.0)],
-            [
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=(
-                        'img_id',
-                        'img_path',
-                        'ori_shape',
-                        'img_shape',
-                        'scale_factor',
-                        'flip',
-                        'flip_direction',
-                    ),
-                )
-            ],
-        ],
-    ),
-]

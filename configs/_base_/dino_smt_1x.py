@@ -1,0 +1,17 @@
+# DINO with four scales, 12 epochs: mmdet's recipe. The release has none; the
+# paper's was trained with another toolbox.
+_base_ = [
+    'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
+    'coco_tta.py',
+    'runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmsmt.SMT',
+        out_indices=(1, 2, 3),
+        init_cfg=dict(type='Pretrained'),
+    ),
+    neck=dict(in_channels=[128, 256, 512]),
+)

@@ -1,0 +1,10 @@
+# Table 14: 84.6. Trained from scratch; no such weights were released. The
+# released code has LayerScale and a drop path rate of 0.4 here, Table 11 0.5.
+_base_ = ['_base_/imagenet_smt.py']
+
+model = dict(
+    backbone=dict(
+        arch='large', layer_scale_init_value=1e-4, drop_path_rate=0.5
+    ),
+    head=dict(in_channels=768),
+)
