@@ -1,13 +1,15 @@
 # make demo     set up and train Mask R-CNN with SMT-T on digits (12 minutes)
 # make test     set up and run the tests
 # make lint     set up and check style
+# make rehearse-all   set up and rehearse every config; REHEARSE="--epochs 3" and
+#               the like are passed on (without a GPU, an hour or two)
 # STACK=openmmlab takes the frozen upstream packages; PYTHON=python3.11 the
 # interpreter to set up with.
 STACK ?= onedl
 PYTHON ?= python3
 BIN = .venv/$(STACK)/bin
 
-.PHONY: env demo test lint clean
+.PHONY: env demo test lint rehearse-all clean
 
 env:
 	@$(PYTHON) tools/setup_env.py --stack $(STACK)
@@ -20,6 +22,12 @@ test: env
 
 lint: env
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+rehearse-all: env
+	@failed=; for config in configs/*.py; do \
+	    $(BIN)/python tools/rehearse.py $$config $(REHEARSE) \
+	        || failed="$$failed $$config"; done; \
+	test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
 
 clean:
 	rm -rf .venv build work_dirs/demo_$(STACK) data/demo_digits

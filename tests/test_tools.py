@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import golden
 import pytest
 import torch
 
@@ -180,6 +181,85 @@ def test_hosts_own_tools(python, root, coco, trained, tmp_path):
         cwd=tmp_path,
     ).stdout
     assert 'Checkpoint: all' in output and 'coco/segm_mAP' in output
+
+
+def loaders(*settings: str) -> list[str]:
+    """The same settings for the train, val and test loader."""
+    return [
+        f'{name}_dataloader.{setting}'
+        for name in ('train', 'val', 'test')
+        for setting in ('num_workers=0', 'persistent_workers=False', *settings)
+    ]
+
+
+@pytest.mark.slow
+def test_mmseg_s_own_tools(python, root, tmp_path):
+    """Its train.py and test.py read our config, bases and all."""
+    data = tmp_path / 'data'
+    digits.write('ade20k', data, 4, 2, (64, 64))
+    options = [
+        '--cfg-options',
+        'model.backbone.init_cfg=None',
+        'model.data_preprocessor.size=(64,64)',
+        'model.decode_head.channels=32',
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2',
+        'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+        'train_dataloader.dataset.pipeline.3.crop_size=(64,64)',
+        'val_dataloader.dataset.pipeline.1.scale=(64,64)',
+        'test_dataloader.dataset.pipeline.1.scale=(64,64)',
+        *loaders(f'dataset.data_root={data}'),
+    ]
+    config = root / 'configs/upernet_smt_t_160k.py'
+    tools = Path(find_spec('mmseg').origin).parent / '.mim' / 'tools'
+    run = tmp_path / 'run'
+    output = python(
+        *(tools / 'train.py', config, '--work-dir', run, *options),
+        cwd=tmp_path,
+    ).stdout
+    assert 'Summary' in output and 'mIoU' in output
+    output = python(
+        *(tools / 'test.py', config, run / 'iter_2.pth'),
+        *('--work-dir', tmp_path / 'test', *options),
+        cwd=tmp_path,
+    ).stdout
+    assert 'Checkpoint: all' in output and 'mIoU' in output
+
+
+@pytest.mark.slow
+def test_classifier_as_released(python, root, tmp_path):
+    """The authors' ImageNet file, head included, in both test.py; and
+    mmpretrain's train.py."""
+    data = tmp_path / 'data'
+    digits.write('imagenet', data, 4, 4, (64, 64))
+    path = tmp_path / 'smt_tiny.pth'
+    weights = golden.weights('tiny')
+    torch.save(dict(model=weights, epoch=299), path)
+    options = [
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
+        'train_dataloader.batch_size=2',
+        'train_dataloader.dataset.pipeline.1.scale=64',
+        'val_dataloader.dataset.pipeline.1.scale=64',
+        'val_dataloader.dataset.pipeline.2.crop_size=64',
+        *loaders(f'dataset.data_root={data}'),
+    ]
+    config = root / 'configs/smt_t_in1k.py'
+    tools = Path(find_spec('mmpretrain').origin).parent / '.mim' / 'tools'
+    for test in (root / 'tools', tools):
+        output = python(
+            *(test / 'test.py', config, path),
+            *('--work-dir', tmp_path / 'test', *options),
+            cwd=tmp_path,
+        ).stdout
+        assert f'Checkpoint: all {len(weights)} tensors match.' in output
+        assert 'accuracy/top1' in output
+    output = python(
+        *(tools / 'train.py', config, '--work-dir', tmp_path / 'run'),
+        *options,
+        cwd=tmp_path,
+    ).stdout
+    assert 'Summary' in output and 'accuracy/top5' in output
 
 
 # What is wrong is said at once -----------------------------------------------

@@ -1,0 +1,233 @@
+"""Parameters and multiply-accumulates (MACs) of a model, counted two ways.
+
+All MACs: each product of two numbers that convolutions, linear layers and
+matrix products add up, attention's QK^T and AV among them. Biases, norms,
+activations, interpolation and sampling are left out. Counted by torch's
+FlopCounterMode (a MAC is two of its FLOPs).
+
+Paper-style: what the tools of MMDetection 2 and MMSegmentation 0.x printed,
+which the paper's detection and segmentation tables report. Their counter
+(still in mmcv: ``mmcv.cnn.utils.flops_counter``) sees modules only: it counts
+convolutions with their bias, linear layers, norms, ReLU and pooling, and
+misses whatever is a function, above all QK^T and AV.
+
+Two other counters at hand are not right here: mmengine's
+(``mmengine.analysis``) counts norms as products but no
+``scaled_dot_product_attention``, and FlopCounterMode by itself loses attention
+where it runs as the CPU's own kernel (torch 2.2 and later).
+
+Models are counted on the meta device, where tensors have shapes but no data,
+so that it takes a second at any resolution.
+"""
+
+from collections.abc import Callable, Iterable
+from math import prod
+from typing import NamedTuple
+from unittest import mock
+
+import torch
+from mmcv.cnn.utils.flops_counter import get_modules_mapping
+from mmcv.ops import multi_scale_deform_attn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmsmt.models.smt import (
+    MultiHeadSelfAttention,
+    ScaleAwareModulation,
+    Stem,
+)
+
+# MMDetection 2 counted its two-stage detectors with so many.
+BOX_PROPOSALS = 1000
+MASK_PROPOSALS = 100
+
+
+class Complexity(NamedTuple):
+    """What a model costs.
+
+    Args:
+        parameters (int): All of them, trained or frozen.
+        macs (int): Of one image.
+        paper_style (int): What the paper's tool would print for one image.
+    """
+
+    parameters: int
+    macs: int
+    paper_style: int
+
+
+def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
+    """Count a host's model, or a bare backbone.
+
+    Heads are counted up to their raw outputs; of two-stage detectors they get
+    1000 proposals for boxes (Sparse R-CNN its own number) and 100 for masks.
+    Heads that only training uses count as parameters, not as MACs.
+
+    Args:
+        model (nn.Module): A detector of mmdet, a segmenter of mmseg, a
+            classifier of mmpretrain, or anything that takes an image. It is
+            spent: its weights are gone afterwards.
+        size (tuple[int, int]): Height and width of the image, in pixels.
+    """
+    # Without gradients, or FlopCounterMode trips over views of parameters.
+    model.requires_grad_(False)
+    parameters = sum(p.numel() for p in model.parameters())
+    seen = _count_modules(model)
+    macs = count(lambda: _run(model, size))
+    return Complexity(parameters, macs, seen())
+
+
+def count(run: Callable[[], object]) -> int:
+    """MACs of what ``run`` does, on any device."""
+    counter = FlopCounterMode(display=False, custom_mapping=_NOT_IN_TORCH)
+    with counter, torch.no_grad():
+        run()
+    return counter.get_total_flops() // 2
+
+
+# Products --------------------------------------------------------------------
+
+
+def _attention_flops(query, key, value, *args, **kwargs) -> int:
+    """QK^T and AV, from shapes (B, heads, N, C)."""
+    return 2 * prod(query[:3]) * key[2] * (query[3] + value[3])
+
+
+# Of torch 2.2 and later, and in no list of FlopCounterMode's.
+_KERNEL = '_scaled_dot_product_flash_attention_for_cpu'
+_NOT_IN_TORCH = (
+    {getattr(torch.ops.aten, _KERNEL): _attention_flops}
+    if hasattr(torch.ops.aten, _KERNEL)
+    else {}
+)
+
+
+# Modules ---------------------------------------------------------------------
+
+
+def _in_parts(name: str) -> Callable:
+    """A hook for a layer whose product SMT takes in parts.
+
+    The parts are functions of the layer's weight, so no hook on it would see
+    them.
+    """
+
+    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        module.__flops__ += (
+            inputs[0].numel() * getattr(module, name).out_features
+        )
+
+    return hook
+
+
+def _stem_relu(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    """A hook for the ReLU at stride 2, a function too."""
+    batch, _, height, width = inputs[0].shape
+    pixels = -(-height // 2) * -(-width // 2)
+    module.__flops__ += batch * pixels * module.conv1.out_channels
+
+
+def _count_modules(model: nn.Module) -> Callable[[], int]:
+    """Let mmcv's counter watch; the result says what it has seen."""
+    hooks = {
+        **get_modules_mapping(),
+        Stem: _stem_relu,
+        ScaleAwareModulation: _in_parts('s'),
+        MultiHeadSelfAttention: _in_parts('kv'),
+    }
+    seen = []
+    for module in model.modules():
+        # The hosts derive from convolutions and norms; mmcv's table does not
+        # know these classes.
+        kind = next((c for c in type(module).__mro__ if c in hooks), None)
+        if kind:
+            module.__flops__ = 0
+            module.register_forward_hook(hooks[kind])
+            seen.append(module)
+    return lambda: sum(module.__flops__ for module in seen)
+
+
+# Forward passes --------------------------------------------------------------
+
+
+class _Ready(nn.Module):
+    """Stands for a backbone that has run already."""
+
+    def __init__(self, maps: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The maps, whatever the image."""
+        return self.maps
+
+
+def _run(model: nn.Module, size: tuple[int, int]) -> None:
+    image = torch.empty(1, 3, *size, device='meta')
+    detr = hasattr(model, 'forward_transformer')
+    (model.backbone if detr else model).to('meta')
+    # Not before: some backbones store products of their weights here.
+    model.eval()
+    if detr:
+        _run_detr(model, image)
+    elif hasattr(model, 'roi_head'):
+        _run_two_stage(model, image)
+    elif hasattr(model, 'backbone'):
+        model(image, mode='tensor')
+    else:
+        model(image)
+
+
+def _run_two_stage(model: nn.Module, image: Tensor) -> None:
+    """As ``forward_dummy`` of MMDetection 2: nothing depends on scores."""
+    maps = model.extract_feat(image)
+    sparse = hasattr(model.rpn_head, 'num_proposals')
+    if sparse:
+        boxes = model.rpn_head.num_proposals
+        features = model.rpn_head.init_proposal_features.weight[None]
+    else:
+        boxes = BOX_PROPOSALS
+        model.rpn_head(maps)
+
+    def crops(extractor: nn.Module, number: int) -> Tensor:
+        size = extractor.roi_layers[0].output_size
+        return maps[0].new_empty(number, extractor.out_channels, *size)
+
+    roi = model.roi_head
+    stages = zip(_each(roi.bbox_roi_extractor), _each(roi.bbox_head))
+    for extractor, head in stages:
+        if sparse:
+            features = head(crops(extractor, boxes), features)[2]
+        else:
+            head(crops(extractor, boxes))
+    if roi.with_mask:
+        stages = zip(_each(roi.mask_roi_extractor), _each(roi.mask_head))
+        for extractor, head in stages:
+            head(crops(extractor, MASK_PROPOSALS))
+
+
+def _each(module: nn.Module) -> Iterable[nn.Module]:
+    return module if isinstance(module, nn.ModuleList) else [module]
+
+
+def _run_detr(model: nn.Module, image: Tensor) -> None:
+    """The backbone without data; the rest, which looks at values, with."""
+    from mmdet.structures import DetDataSample
+
+    maps = model.backbone(image)
+    model.backbone = _Ready(tuple(torch.zeros(x.shape) for x in maps))
+    size = tuple(image.shape[2:])
+    sample = DetDataSample(
+        metainfo=dict(img_shape=size, batch_input_shape=size)
+    )
+
+    def no_sampling(value, shapes, locations, weights):
+        return value.new_zeros(*locations.shape[:2], prod(value.shape[2:]))
+
+    # Sampling is no product, and would take most of the time.
+    with mock.patch.object(
+        multi_scale_deform_attn,
+        'multi_scale_deformable_attn_pytorch',
+        no_sampling,
+    ):
+        model(torch.zeros(image.shape), [sample], mode='tensor')

@@ -1,0 +1,145 @@
+"""What the runs in a work dir reached, read from mmengine's logs.
+
+Each start of a run, resumed or not, has its own folder, named by the time::
+
+    work_dir/TIME/vis_data/scalars.json   a line for each validation, and more
+    work_dir/TIME/vis_data/config.py      what ran
+    work_dir/TIME/TIME.json               the result of a test
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.config import Config
+
+from mmsmt.analysis.paper import TTA
+
+
+class Score(NamedTuple):
+    """One validation, or one test.
+
+    Args:
+        step (int): Epoch, or iteration where the run counts these.
+        values (dict[str, float]): Logged name to per cent.
+    """
+
+    step: int
+    values: dict[str, float]
+
+
+class Run(NamedTuple):
+    """A run with all its resumptions.
+
+    Args:
+        unit (str): ``epoch`` or ``iteration``.
+        total (int): How many its config asks for.
+        scores (tuple[Score]): Each validation, in order.
+        tested (dict[str, float]): The last test with test-time augmentation;
+            names start with ``tta/``.
+        data_root (str | None): Where the data was.
+        arch (str | None): Of the backbone.
+    """
+
+    unit: str
+    total: int
+    scores: tuple[Score, ...]
+    tested: dict[str, float]
+    data_root: str | None
+    arch: str | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch or iteration was reached and validated."""
+        return bool(self.scores) and self.scores[-1].step >= self.total
+
+    def best(self, metric: str) -> Score | None:
+        """The validation with the highest metric, the first of equals."""
+        scores = [score for score in self.scores if metric in score.values]
+        return max(scores, key=lambda s: s.values[metric], default=None)
+
+
+def read_run(work_dir: Path, cfg: Config) -> Run | None:
+    """Read what a config's run left in its work dir.
+
+    Lines that a killed run left incomplete are skipped.
+
+    Args:
+        work_dir (Path): With a folder for each start.
+        cfg (Config): The config as shipped, which says when a run is done.
+
+    Returns:
+        Run: None where nothing was trained.
+    """
+    epochs = cfg.train_cfg.get('max_epochs')
+    scores: dict[int, dict[str, float]] = {}
+    tested: dict[str, float] = {}
+    ran = None
+    for folder in sorted(p for p in work_dir.glob('*') if p.is_dir()):
+        log = folder / 'vis_data' / 'scalars.json'
+        if log.is_file():
+            ran = _config(folder) or ran or Config()
+            # What a resumed run validates again replaces the first result.
+            for line in _records(log):
+                values = _scores(line)
+                # Step 0 is a validation without training.
+                if values and line.get('step'):
+                    scores[line['step']] = values
+        test = folder / f'{folder.name}.json'
+        if test.is_file() and 'module' in (_config(folder) or {}).get(
+            'model', {}
+        ):
+            for line in _records(test):
+                tested = {TTA + k: v for k, v in _scores(line).items()}
+    if ran is None and not tested:
+        return None
+    ran = ran or Config()
+    dataset = (ran.get('train_dataloader') or {}).get('dataset') or {}
+    return Run(
+        unit='epoch' if epochs else 'iteration',
+        total=epochs or cfg.train_cfg.max_iters,
+        scores=tuple(Score(step, scores[step]) for step in sorted(scores)),
+        tested=tested,
+        data_root=dataset.get('data_root'),
+        arch=ran.get('model', {}).get('backbone', {}).get('arch'),
+    )
+
+
+def _config(folder: Path) -> Config | None:
+    """The config that ran; None if it is not there or cut short."""
+    path = folder / 'vis_data' / 'config.py'
+    try:
+        return Config.fromfile(path, import_custom_modules=False)
+    except (OSError, SyntaxError):
+        return None
+
+
+def _records(path: Path) -> Iterator[dict]:
+    for line in path.read_text(errors='replace').splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield record
+
+
+def _scores(record: dict) -> dict[str, float]:
+    """The metrics in a line of a log, in per cent.
+
+    COCO's are logged as fractions, and as -1 where there is nothing of a
+    size.
+    """
+    return {
+        name: round(100 * value, 4) if name.startswith('coco/') else value
+        for name, value in record.items()
+        if isinstance(value, (int, float))
+        and math.isfinite(value)
+        and value >= 0
+        and (name.startswith(('coco/', 'accuracy/')) or name in _SEGMENTATION)
+    }
+
+
+_SEGMENTATION = ('aAcc', 'mIoU', 'mAcc')

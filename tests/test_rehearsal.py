@@ -1,0 +1,253 @@
+"""A rehearsal is the config in little, and fails where the config would."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmsmt import rehearsal
+from mmsmt.launch import LaunchError
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+
+
+def load(name: str) -> Config:
+    return Config.fromfile(CONFIGS / f'{name}.py')
+
+
+@pytest.mark.parametrize(
+    'name, length, milestones',
+    [
+        ('mask_rcnn_smt_s_1x', 12, [8, 11]),
+        ('mask_rcnn_smt_s_3x', 12, [9, 11]),
+        ('mask_rcnn_smt_s_3x', 4, [2, 3]),
+        ('dino_smt_s_1x', 6, [5]),
+    ],
+)
+def test_steps_at_the_corresponding_points(name, length, milestones):
+    cfg = load(name)
+    assert rehearsal.shorten(cfg, length) == 2
+    assert cfg.train_cfg.max_epochs == length
+    *warmup, steps = cfg.param_scheduler
+    assert (steps.milestones, steps.end) == (milestones, length)
+    for scheduler in warmup:  # 500 of some 88,000 iterations
+        assert (scheduler.begin, scheduler.end) == (0, 2)
+    assert cfg.train_cfg.val_interval == 1
+    assert cfg.default_hooks.checkpoint.interval == 1
+
+
+def test_iterations_and_accumulation():
+    cfg = load('upernet_smt_s_160k')
+    rehearsal.shorten(cfg, 20)
+    assert cfg.train_cfg.max_iters == 40
+    assert cfg.train_cfg.val_interval == 4
+    assert cfg.default_hooks.checkpoint.interval == 4
+    warmup, poly = cfg.param_scheduler
+    # The warm-up ends where the decay begins.
+    assert (warmup.end, poly.begin, poly.end) == (2, 2, 40)
+
+    cfg = load('smt_l_in22k')
+    assert rehearsal.shorten(cfg, 6) == 8  # of 4 accumulated
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.end, cosine.begin, cosine.end) == (1, 1, 6)
+
+
+def test_every_size_is_scaled_once():
+    cfg = load('upernet_smt_s_160k')
+    rehearsal.scale_images(cfg, 0.25)
+    assert cfg.model.data_preprocessor.size == (128, 128)
+    steps = {s.type: s for s in cfg.train_dataloader.dataset.pipeline}
+    assert steps['RandomResize'].scale == (512, 128)
+    assert steps['RandomCrop'].crop_size == (128, 128)
+    for part in ('val', 'test'):  # one object in the config's source
+        resize = cfg[f'{part}_dataloader'].dataset.pipeline[1]
+        assert resize.scale == (512, 128)
+    scales = [s.scale for s in cfg.tta_pipeline[1].transforms[0]]
+    assert scales[0] == (256, 64) and scales[-1] == (896, 224)
+
+    cfg = load('smt_t_in1k')
+    rehearsal.scale_images(cfg, 0.25)
+    steps = {s.type: s for s in cfg.test_dataloader.dataset.pipeline}
+    assert steps['ResizeEdge'].scale == 64
+    assert steps['CenterCrop'].crop_size == 56
+
+    cfg, real = load('atss_smt_s_3x'), load('atss_smt_s_3x')
+    rehearsal.scale_images(cfg, 0.5)
+    choice = cfg.train_dataloader.dataset.pipeline[3]
+    assert choice.transforms[0][0].scales[0] == (240, 666)
+    rehearsal.scale_images(real, 1.0)
+    assert real.train_dataloader == load('atss_smt_s_3x').train_dataloader
+
+
+def test_classes_of_ones_own(tmp_path):
+    """A config with its own files and classes finds them in the digits."""
+    from pycocotools.coco import COCO
+
+    cfg = load('retinanet_smt_s_3x')
+    for part in ('train', 'val', 'test'):
+        dataset = cfg[f'{part}_dataloader'].dataset
+        dataset.update(
+            data_root='data/fruit',
+            ann_file=f'{part}/labels.json',
+            data_prefix=dict(img=f'{part}/pictures/'),
+            metainfo=dict(classes=('apple', 'pear', 'plum')),
+        )
+    rehearsal.use_digits(cfg, tmp_path, 2, 0.1)
+    dataset = cfg.train_dataloader.dataset
+    root = Path(dataset.data_root)
+    coco = COCO(root / dataset.ann_file)
+    names = [c['name'] for c in coco.loadCats(coco.getCatIds())]
+    assert names == ['apple', 'pear', 'plum']
+    assert {a['category_id'] for a in coco.anns.values()} <= {1, 2, 3}
+    for image in coco.imgs.values():
+        path = root / dataset.data_prefix.img / image['file_name']
+        assert path.is_file()
+
+
+def test_data_without_digits():
+    cfg = load('retinanet_smt_s_3x')
+    cfg.train_dataloader.dataset.type = 'VOCDataset'
+    with pytest.raises(LaunchError, match="layout of 'VOCDataset'"):
+        rehearsal.source_of(cfg)
+
+
+def test_weights_that_are_there_are_taken(tmp_path):
+    """A local file is used as it is; a missing one is an error at once."""
+    from mmsmt.checkpoints import CheckpointError
+
+    cfg = load('mask_rcnn_smt_t_1x')
+    path = tmp_path / 'mine.pth'
+    path.touch()
+    cfg.model.backbone.init_cfg.checkpoint = str(path)
+    assert rehearsal.local_weights(cfg, tmp_path) == [str(path)]
+    path.unlink()
+    with pytest.raises(CheckpointError, match='no checkpoint file'):
+        rehearsal.local_weights(cfg, tmp_path)
+
+
+def test_stand_in_weights(tmp_path, monkeypatch):
+    """Without a network, files that load as the released ones would."""
+    import torch
+    from mmengine.registry import MODELS, init_default_scope
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+
+    def unreachable(*args, **kwargs):
+        raise OSError('no route')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', unreachable)
+    cfg = load('smt_l_in1k_ft_224')
+    (said,) = rehearsal.local_weights(cfg, tmp_path / 'weights')
+    assert said == 'random ones for smt_large_22k.pth (no route)'
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    assert model.backbone.loaded_from.endswith('smt_large_22k.pth')
+
+
+@pytest.fixture
+def rehearsed(tmp_path, monkeypatch):
+    """A rehearsal whose tools are replaced by what they would note."""
+    subject = rehearsal.Rehearsal(
+        load('mask_rcnn_smt_s_1x'), tmp_path, tmp_path, 0.25
+    )
+    subject.iterations, subject.kill_after = 4, 3
+    runs = []
+
+    def tool(name, *args):
+        status, notes = runs.pop(0)
+        with open(subject.probe, 'a') as file:
+            for note in notes:
+                file.write(json.dumps(note) + '\n')
+        return status, 'the log'
+
+    monkeypatch.setattr(subject, '_tool', tool)
+    return subject, runs
+
+
+def note(iteration: int, lr: float = 0.1) -> dict:
+    return dict(iteration=iteration, lr=lr, loss=1.0, seconds=1.0, gpu=0)
+
+
+KILLED = (-signal.SIGKILL, [note(0), note(1), note(2)])
+DONE = [note(2), note(3), dict(metrics=dict(mAP=0.5))]
+
+
+@pytest.mark.parametrize(
+    'resumed, message',
+    [
+        ((0, DONE), None),
+        ((1, []), 'exit status 1'),
+        ((0, [note(i) for i in range(4)]), 'began anew'),
+        ((0, [note(2)]), 'ended after 3'),
+        ((0, [note(2, 0.2), *DONE[1:]]), 'was 0.1 and is 0.2'),
+        ((0, DONE[:2]), 'never validated'),
+        ((0, [*DONE[:2], dict(metrics={})]), 'no metric'),
+    ],
+)
+def test_resume_is_checked(rehearsed, resumed, message):
+    subject, runs = rehearsed
+    runs += [KILLED, resumed]
+    assert subject.train() == 'killed in iteration 3 of 4'
+    if message is None:
+        assert 'from iteration 3; lr 0.1' in subject.resume()
+        return
+    with pytest.raises(rehearsal.Failure, match=message):
+        subject.resume()
+
+
+@pytest.mark.parametrize('run', [(0, KILLED[1]), (KILLED[0], [note(0)])])
+def test_a_run_that_was_not_killed_as_planned(rehearsed, run):
+    subject, runs = rehearsed
+    runs.append(run)
+    with pytest.raises(rehearsal.Failure, match='exit status'):
+        subject.train()
+
+
+def test_cures():
+    log = 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate'
+    assert 'with_cp' in rehearsal.cure(log)
+    assert '--scale' in rehearsal.cure('selected index k out of range')
+    assert rehearsal.cure('KeyError') == ''
+
+
+def test_estimate():
+    """12 epochs of 117,266 images, 16 at a time, at a quarter of a second."""
+    text = rehearsal.estimate(
+        [9.0, 0.25, 0.25, 0.25], 8 * 2**30, 80 * 2**30, load(
+            'mask_rcnn_smt_s_1x'
+        ), 'a GPU'
+    )  # fmt: skip
+    assert '87950 iterations of 0.250 s, 6.1 h on 8 GPUs (a GPU)' in text
+    assert '49 h on one' in text.replace('\n', ' ')
+    assert 'Memory at 2 images a GPU: 8.0 of 80.0 GiB.' in text
+    text = rehearsal.estimate(
+        [1.0], 2**30, 2**34, load('upernet_smt_s_160k'), 'a GPU'
+    )
+    assert '160000 iterations of 1.000 s, 44.4 h on 8 GPUs' in text
+
+
+@pytest.mark.slow
+def test_a_config_that_would_break_fails(python, tmp_path):
+    """Labels beyond the classes: found in seconds, said with its log."""
+    folder = tmp_path / 'rehearsal'
+    args = ('tools/rehearse.py', 'configs/smt_t_in1k.py', '--scale', '0.15')
+    result = python(
+        *args,
+        *('--batch', 2, '--work-dir', folder),
+        *('--cfg-options', 'model.head.num_classes=2'),
+        'data_preprocessor.num_classes=2',
+        check=False,
+        cwd=CONFIGS.parent,
+    )
+    assert result.returncode == 1
+    assert 'train, kill' in result.stdout
+    assert 'FAILED: exit status 1' in result.stdout
+    assert 'Error' in result.stdout.split('FAILED')[1]
+    assert (folder / 'train.log').is_file()
+    again = python(
+        *args, '--work-dir', folder, check=False, cwd=CONFIGS.parent
+    )
+    assert again.returncode == 1 and 'give a new folder' in again.stdout
