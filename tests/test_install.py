@@ -28,6 +28,7 @@ def test_wheel_carries_configs_and_tools(wheel, root):
             ):
                 name = path.relative_to(root / folder)
                 assert f'mmsmt/.mim/{carried}/{name}' in names
+    assert 'mmsmt/datasets/imagenet22k_to_1k.txt' in names
     assert not any('__pycache__' in name for name in names)
     assert not any(name.startswith('tests') for name in names)
 
@@ -57,12 +58,19 @@ cfg = get_config('mmsmt::smt/mask_rcnn_smt_s_1x.py')
 print(cfg.model.backbone.arch)
 open('mine.py', 'w').write("_base_ = ['mmsmt::smt/mask_rcnn_smt_b_3x.py']")
 print(Config.fromfile('mine.py').model.backbone.arch)
+cfg = get_config('mmsmt::smt/upernet_smt_l_160k.py')  # over mmseg's bases
+print(cfg.model.backbone.arch)
 """
     output = python('-c', code, cwd=tmp_path, PYTHONPATH=str(site)).stdout
-    assert output.split()[-2:] == ['small', 'base']
-    tool = site / 'mmsmt/.mim/tools/train.py'
-    help_text = python(tool, '--help', PYTHONPATH=str(site)).stdout
-    assert '--data-root' in help_text
+    assert output.split()[-3:] == ['small', 'base', 'large']
+    for name, option in (
+        ('train', '--data-root'),
+        ('rehearse', '--scale'),
+        ('paper_tables', '--baselines'),
+    ):
+        tool = site / f'mmsmt/.mim/tools/{name}.py'
+        help_text = python(tool, '--help', PYTHONPATH=str(site)).stdout
+        assert option in help_text
 
 
 @pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
