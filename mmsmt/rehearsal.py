@@ -231,24 +231,28 @@ def use_digits(cfg: Config, root: Path, steps: int, scale: float) -> None:
 def _rename_coco(dataset: ConfigDict, root: Path, split: str) -> None:
     """Give a data set of the user's own its files and classes."""
     images = (dataset.get('data_prefix') or {}).get('img') or ''
+    for path in (images, dataset.get('ann_file', '')):
+        if not dataset.get('data_root') or Path(path).is_absolute():
+            raise LaunchError(
+                'A rehearsal puts digits under data_root; the paths in '
+                f"'{path}' and the like must be relative to one."
+            )
     if images and not (root / images).exists():
         (root / images).parent.mkdir(parents=True, exist_ok=True)
-        (root / images.rstrip('/')).symlink_to(
-            (root / f'{split}2017').resolve()
-        )
-    path = root / dataset.ann_file
+        (root / images.rstrip('/')).symlink_to(root / f'{split}2017')
     names = (dataset.get('metainfo') or {}).get('classes')
-    if path.exists():
-        return
+    names = [names] if isinstance(names, str) else list(names or [])
+    path = root / dataset.ann_file
     stock = root / 'annotations' / f'instances_{split}2017.json'
-    content = json.loads(stock.read_text())
-    if names:
-        names = [names] if isinstance(names, str) else list(names)
+    content = json.loads((path if path.exists() else stock).read_text())
+    if not set(names) <= {c['name'] for c in content['categories']}:
         content['categories'] = [
             dict(id=i, name=name) for i, name in enumerate(names, 1)
         ]
         for note in content['annotations']:
             note['category_id'] = 1 + note['category_id'] % len(names)
+    elif path.exists():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
 

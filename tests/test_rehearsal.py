@@ -81,16 +81,19 @@ def test_every_size_is_scaled_once():
     assert real.train_dataloader == load('atss_smt_s_3x').train_dataloader
 
 
-def test_classes_of_ones_own(tmp_path):
+@pytest.mark.parametrize(
+    'labels', ['{}/labels.json', 'annotations/instances_{}2017.json']
+)
+def test_classes_of_ones_own(tmp_path, labels):
     """A config with its own files and classes finds them in the digits."""
     from pycocotools.coco import COCO
 
     cfg = load('retinanet_smt_s_3x')
-    for part in ('train', 'val', 'test'):
+    for part, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
         dataset = cfg[f'{part}_dataloader'].dataset
         dataset.update(
             data_root='data/fruit',
-            ann_file=f'{part}/labels.json',
+            ann_file=labels.format(split),
             data_prefix=dict(img=f'{part}/pictures/'),
             metainfo=dict(classes=('apple', 'pear', 'plum')),
         )
@@ -104,6 +107,16 @@ def test_classes_of_ones_own(tmp_path):
     for image in coco.imgs.values():
         path = root / dataset.data_prefix.img / image['file_name']
         assert path.is_file()
+
+
+def test_paths_of_ones_own_are_left_alone(tmp_path):
+    """Absolute paths would lead out of the rehearsal."""
+    cfg = load('retinanet_smt_s_3x')
+    mine = tmp_path / 'mine.json'
+    cfg.train_dataloader.dataset.ann_file = str(mine)
+    with pytest.raises(LaunchError, match='must be relative'):
+        rehearsal.use_digits(cfg, tmp_path / 'digits', 2, 0.1)
+    assert not mine.exists()
 
 
 def test_data_without_digits():
