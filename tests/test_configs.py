@@ -460,6 +460,50 @@ def test_loss_and_prediction(name):
         assert result.pred_score.shape == (cfg.model.head.num_classes,)
 
 
+@pytest.mark.parametrize(
+    'name', ['mask_rcnn_smt_t_1x', 'cascade_mask_rcnn_smt_s_3x']
+)
+def test_augmented_boxes(name):
+    """TTA leaves masks out; the boxes are those of the model itself."""
+    cfg = load(name)
+    cfg.model.test_cfg.rpn.max_per_img = 20
+    cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=5)
+    model = build(cfg).eval()
+    data = batch_for(cfg)
+    data = {key: values[:1] for key, values in data.items()}
+    sample = data['data_samples'][0]
+    # The image was enlarged twice, and is mirrored or not.
+    sample.set_metainfo(
+        dict(
+            scale_factor=(2.0, 2.0),
+            ori_shape=(64, 80),
+            flip=False,
+            flip_direction=None,
+        )
+    )
+    with torch.no_grad():
+        (expected,) = model.test_step(data)
+    assert 'masks' in expected.pred_instances
+    cfg.tta_model.tta_cfg.nms.iou_threshold = 1.0
+    cfg.tta_model.tta_cfg.max_per_img = 5
+    augmented = MODELS.build(dict(cfg.tta_model, module=model))
+    mirrored = sample.new()
+    mirrored.set_metainfo(dict(flip=True, flip_direction='horizontal'))
+    views = {key: [values] for key, values in data.items()}
+    with torch.no_grad():
+        (got,) = augmented.test_step(views)
+        assert 'masks' not in got.pred_instances
+        torch.testing.assert_close(
+            got.pred_instances.bboxes, expected.pred_instances.bboxes
+        )
+        views = dict(
+            inputs=[data['inputs'], [data['inputs'][0].flip(-1)]],
+            data_samples=[[sample], [mirrored]],
+        )
+        (got,) = augmented.test_step(views)
+    assert len(got.pred_instances) == 5
+
+
 # Classification --------------------------------------------------------------
 
 GOLDEN = dict(
