@@ -400,6 +400,14 @@ CURES = (
         'batch norm needs a batch of two at least',
     ),
     ('No space left', 'make room under the work dir'),
+    ('is out of bounds', 'num_classes of every head: that of the data'),
+    (
+        'smaller than num_classes',
+        'num_classes of every head: that of the data',
+    ),
+    ('device-side assert', 'num_classes of every head: that of the data'),
+    ('shared memory', 'fewer num_workers, or a larger /dev/shm'),
+    ('is not in the', 'name the module that registers it in custom_imports'),
     ('the loss is', 'a lower learning rate; bf16 instead of fp16'),
 )
 
@@ -628,7 +636,7 @@ class Rehearsal:
             log += '\nkilled: out of memory?'
         lines = [line for line in log.splitlines() if line.strip()]
         text = f'exit status {status}\n    ' + '\n    '.join(lines[-12:])
-        known = cure(log)
+        known = cure('\n'.join(lines[-30:]))
         return text + (f'\n    Cure: {known}' if known else '')
 
     def _notes(self) -> list[dict[str, Any]]:

@@ -223,6 +223,8 @@ def test_cures():
     log = 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate'
     assert 'with_cp' in rehearsal.cure(log)
     assert '--scale' in rehearsal.cure('selected index k out of range')
+    log = 'IndexError: Target 7 is out of bounds.'
+    assert 'num_classes' in rehearsal.cure(log)
     assert rehearsal.cure('KeyError') == ''
 
 
@@ -259,6 +261,7 @@ def test_a_config_that_would_break_fails(python, tmp_path):
     assert 'train, kill' in result.stdout
     assert 'FAILED: exit status 1' in result.stdout
     assert 'Error' in result.stdout.split('FAILED')[1]
+    assert 'Cure: num_classes of every head' in result.stdout
     assert (folder / 'train.log').is_file()
     again = python(
         *args, '--work-dir', folder, check=False, cwd=CONFIGS.parent
