@@ -18,7 +18,7 @@ demo: env
 	@$(BIN)/python tools/demo.py --work-dir work_dirs/demo_$(STACK)
 
 test: env
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: env
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -64,7 +64,15 @@ EXTRAS = {
         'setuptools<70',
     ],
     'demo': ['scikit-learn', 'matplotlib', 'pycocotools', 'tqdm', 'Pillow'],
-    'dev': ['pytest', 'ruff', 'pip', 'wheel', 'ninja', 'psutil'],
+    'dev': [
+        'pytest',
+        'pytest-xdist',
+        'ruff',
+        'pip',
+        'wheel',
+        'ninja',
+        'psutil',
+    ],
 }
 
 version = re.search(

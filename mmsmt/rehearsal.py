@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from numbers import Real
@@ -28,7 +29,7 @@ from mmengine.runner import Runner
 
 from mmsmt import checkpoints
 from mmsmt.datasets import digits
-from mmsmt.launch import LaunchError, datasets, set_data_root
+from mmsmt.launch import LaunchError, check_data, datasets, set_data_root
 from mmsmt.models import SMT
 
 LENGTH = 6
@@ -60,6 +61,12 @@ SOURCES = {
 }
 
 
+def kind(cfg: ConfigDict) -> str:
+    """The bare name of a config's ``type``."""
+    name = cfg.get('type')
+    return str(getattr(name, '__name__', name)).split('.')[-1]
+
+
 def source_of(cfg: Config) -> Source:
     """What stands for the config's training data.
 
@@ -67,11 +74,11 @@ def source_of(cfg: Config) -> Source:
         LaunchError: Its data set has a layout that the digits do not.
     """
     for dataset in datasets(cfg, 'train_dataloader'):
-        kind = str(dataset.get('type')).split('.')[-1]
-        if kind in SOURCES:
-            return SOURCES[kind]
+        name = kind(dataset)
+        if name in SOURCES:
+            return SOURCES[name]
         raise LaunchError(
-            f"A rehearsal has no data in the layout of '{kind}'; it has "
+            f"A rehearsal has no data in the layout of '{name}'; it has "
             f'those of {", ".join(SOURCES)}.'
         )
     raise LaunchError(f"'{cfg.filename}' has no training data.")
@@ -91,12 +98,16 @@ def scale_images(cfg: Config, scale: float) -> None:
     def scaled(value):
         if isinstance(value, (list, tuple)):
             return type(value)(scaled(item) for item in value)
-        return max(32, round(value * scale)) if value else value
+        # Fractions, such as torchvision's scale, and None stay.
+        is_size = isinstance(value, Real) and value >= 2
+        return max(32, round(value * scale)) if is_size else value
 
     def walk(node):
         if isinstance(node, dict):
             sizes = {'scale', 'scales', 'crop_size', 'img_scale'}
-            if node.get('type') == 'Pad':
+            if kind(node) == 'Pad' or str(node.get('type')).startswith(
+                'torchvision/'
+            ):
                 sizes.add('size')
             return ConfigDict(
                 (key, scaled(value) if key in sizes else walk(value))
@@ -153,15 +164,31 @@ def shorten(cfg: Config, length: int = LENGTH) -> int:
         return max(low, min(high, round(point * ratio)))
 
     ratio = length / total
+    iter_ratio = short / iterations
     loop.val_interval = at(loop.get('val_interval', 1), ratio, 1, length)
+    if loop.get('val_begin'):
+        loop.val_begin = at(loop.val_begin, ratio, 1, length)
+    if loop.get('dynamic_intervals'):
+        loop.dynamic_intervals = [
+            (at(begin, ratio, 1, length), at(interval, ratio, 1, length))
+            for begin, interval in loop.dynamic_intervals
+        ]
     hooks = cfg.default_hooks
-    hooks.checkpoint.max_keep_ckpts = 2
-    interval = hooks.checkpoint.get('interval', 1)
-    if interval > 0:
-        hooks.checkpoint.interval = at(interval, ratio, 1, length)
-    hooks.logger.interval = 1
-    if hooks.get('visualization'):
-        hooks.visualization.interval = 1
+    checkpoint = hooks.get('checkpoint') or {}
+    interval = checkpoint.get('interval', 1)
+    if checkpoint:
+        checkpoint.max_keep_ckpts = 2
+        if interval > 0:
+            checkpoint.interval = at(interval, ratio, 1, length)
+    for name in ('logger', 'visualization'):
+        if hooks.get(name):
+            hooks[name].interval = 1
+    for hook in [*hooks.values(), *(cfg.get('custom_hooks') or [])]:
+        for key, value in (hook or {}).items():
+            if key in ('switch_epoch', 'begin_epoch', 'num_last_epochs'):
+                hook[key] = at(value, ratio, 1, length)
+            elif key in ('switch_iter', 'begin_iter'):
+                hook[key] = at(value, iter_ratio, 1, short)
 
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):
@@ -169,10 +196,10 @@ def shorten(cfg: Config, length: int = LENGTH) -> int:
     for scheduler in schedulers:
         factor, high = ratio, length
         if by_epoch and not scheduler.get('by_epoch', True):
-            factor, high = short / iterations, short
+            factor, high = iter_ratio, short
         # A warm-up needs two steps to get anywhere.
         low = 1 if scheduler.get('convert_to_iter_based') else 2
-        for key in ('begin', 'end', 'T_max'):
+        for key in ('begin', 'end', 'T_max', 'total_steps', 'step_size'):
             if scheduler.get(key):
                 scheduler[key] = at(scheduler[key], factor, low, high)
         if scheduler.get('milestones'):
@@ -197,7 +224,9 @@ def predict_something(cfg: Config) -> None:
         if isinstance(node, dict):
             if 'score_thr' in node:
                 node['score_thr'] = 0.0
-            for value in list(node.values()):
+            node = list(node.values())
+        if isinstance(node, (list, tuple)):
+            for value in node:
                 walk(value)
 
     walk(cfg.model.get('test_cfg'))
@@ -220,41 +249,53 @@ def use_digits(cfg: Config, root: Path, steps: int, scale: float) -> None:
     root = root / f'{source.layout}_{train}_{num_val}_{size[0]}x{size[1]}'
     digits.write(source.layout, root, train, num_val, size)
     set_data_root(cfg, str(root))
-    if source.layout == 'coco':
-        for part in ('train', 'val', 'test'):
-            for dataset in datasets(cfg, f'{part}_dataloader'):
-                _rename_coco(
-                    dataset, root, 'train' if part == 'train' else 'val'
-                )
+    for part in ('train', 'val', 'test'):
+        for dataset in datasets(cfg, f'{part}_dataloader'):
+            if source.layout == 'coco':
+                _rename_coco(dataset, root, part)
+    loaders = [f'{p}_dataloader' for p in ('train', 'val', 'test')]
+    try:
+        check_data(cfg, tuple(name for name in loaders if cfg.get(name)))
+    except LaunchError as error:
+        line = str(error).splitlines()[0]
+        raise LaunchError(
+            f'A rehearsal has digits in the usual folders only. {line}'
+        ) from None
 
 
-def _rename_coco(dataset: ConfigDict, root: Path, split: str) -> None:
+def _rename_coco(dataset: ConfigDict, root: Path, part: str) -> None:
     """Give a data set of the user's own its files and classes."""
+    split = 'train' if part == 'train' else 'val'
     images = (dataset.get('data_prefix') or {}).get('img') or ''
-    for path in (images, dataset.get('ann_file', '')):
+    labels = dataset.get('ann_file') or ''
+    for path in (images, labels):
         if not dataset.get('data_root') or Path(path).is_absolute():
             raise LaunchError(
                 'A rehearsal puts digits under data_root; the paths in '
                 f"'{path}' and the like must be relative to one."
             )
-    if images and not (root / images).exists():
-        (root / images).parent.mkdir(parents=True, exist_ok=True)
-        (root / images.rstrip('/')).symlink_to(root / f'{split}2017')
     names = (dataset.get('metainfo') or {}).get('classes')
     names = [names] if isinstance(names, str) else list(names or [])
-    path = root / dataset.ann_file
-    stock = root / 'annotations' / f'instances_{split}2017.json'
-    content = json.loads((path if path.exists() else stock).read_text())
-    if not set(names) <= {c['name'] for c in content['categories']}:
+    stock = root / f'{split}2017'
+    if (root / images) == stock and (root / labels).exists() and not names:
+        return
+    content = json.loads(
+        (root / 'annotations' / f'instances_{split}2017.json').read_text()
+    )
+    (root / images).mkdir(parents=True, exist_ok=True)
+    for image in content['images']:
+        path = stock / image['file_name']
+        if (root / images) != stock:  # one folder may be for all splits
+            image['file_name'] = os.path.relpath(path, root / images)
+    if names:
         content['categories'] = [
             dict(id=i, name=name) for i, name in enumerate(names, 1)
         ]
         for note in content['annotations']:
-            note['category_id'] = 1 + note['category_id'] % len(names)
-    elif path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+            digit = digits.COCO_IDS.index(note['category_id'])
+            note['category_id'] = 1 + digit % len(names)
+    (root / labels).parent.mkdir(parents=True, exist_ok=True)
+    (root / labels).write_text(json.dumps(content))
 
 
 def local_weights(cfg: Config, folder: Path) -> list[str]:
@@ -270,31 +311,30 @@ def local_weights(cfg: Config, folder: Path) -> list[str]:
     Returns:
         list[str]: A line for each file.
     """
-    owners = [
-        (name, part.init_cfg)
-        for name, part in cfg.model.items()
-        if isinstance(part, dict)
-        and isinstance(part.get('init_cfg'), dict)
-        and part.init_cfg.get('checkpoint')
-    ]
     said: dict[str, str] = {}
-    for name, init_cfg in owners:
-        url = init_cfg.checkpoint
-        try:
-            path = checkpoints.fetch(url)
-            said[url] = f'{path}'
-        except checkpoints.CheckpointError as error:
-            if name not in ('backbone', 'head') or '://' not in url:
-                raise
-            path = folder / Path(url).name
-            _stand_in(cfg, path)
-            reason = str(error).splitlines()[1].strip(' ().')
-            said[url] = f'random ones for {path.name} ({reason})'
-        init_cfg.checkpoint = str(path)
+    for part in cfg.model.values():
+        init_cfgs = part.get('init_cfg') if isinstance(part, dict) else None
+        for init_cfg in (
+            init_cfgs if isinstance(init_cfgs, list) else [init_cfgs]
+        ):
+            url = str((init_cfg or {}).get('checkpoint'))
+            if not url.startswith(('http://', 'https://')):
+                continue  # on disk, or of a kind that mmengine knows
+            try:
+                path = checkpoints.fetch(url)
+                said[url] = str(path)
+            except checkpoints.CheckpointError as error:
+                if kind(cfg.model.backbone) != 'SMT':
+                    raise
+                path = folder / Path(url).name
+                _stand_in(cfg, path, init_cfg.get('prefix'))
+                reason = str(error).splitlines()[1].strip(' ().')
+                said[url] = f'random ones for {path.name} ({reason})'
+            init_cfg.checkpoint = str(path)
     return list(said.values())
 
 
-def _stand_in(cfg: Config, path: Path) -> None:
+def _stand_in(cfg: Config, path: Path, prefix: str | None) -> None:
     """Random weights of the config's arch, with a classifier."""
     args = dict(cfg.model.backbone, init_cfg=None, out_indices=(3,))
     args.pop('type')
@@ -303,6 +343,9 @@ def _stand_in(cfg: Config, path: Path) -> None:
     state = model.state_dict()
     state['head.weight'] = torch.randn(classes, model.embed_dims[-1]) * 0.02
     state['head.bias'] = torch.zeros(classes)
+    if prefix:
+        prefix = prefix.rstrip('.')
+        state = {f'{prefix}.{name}': value for name, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(model=state), path)
 
@@ -313,17 +356,17 @@ def _stand_in(cfg: Config, path: Path) -> None:
 class ProbeHook(Hook):
     """Notes what each iteration was, and kills the run once.
 
+    It is killed in its second half, as soon as there is a checkpoint from
+    which to go on.
+
     Args:
         path (str): File for a line of JSON an iteration.
-        kill_after (int): Iterations after which a run that was not resumed is
-            killed.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, path: str, kill_after: int) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.kill_after = kill_after
         self.started = 0.0
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
@@ -336,16 +379,21 @@ class ProbeHook(Hook):
         """Note rate, loss, seconds and memory."""
         loss = float(outputs['loss'])
         cuda = torch.cuda.is_available()
+        done = runner.iter + 1
         self._note(
             iteration=runner.iter,
+            of=runner.max_iters,
             lr=runner.optim_wrapper.param_groups[0]['lr'],
             loss=loss,
             seconds=time.perf_counter() - self.started,
-            gpu=torch.cuda.max_memory_allocated() if cuda else 0,
+            gpu=torch.cuda.max_memory_reserved() if cuda else 0,
         )
         if not math.isfinite(loss):
             raise FloatingPointError(f'the loss is {loss}')
-        if runner.iter + 1 == self.kill_after and not runner._resume:
+        if done == runner.max_iters:
+            self._note(idle=idle_parameters(runner))
+        saved = Path(runner.work_dir, 'last_checkpoint').is_file()
+        if done > runner.max_iters // 2 and saved and not runner._resume:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
@@ -361,6 +409,20 @@ class ProbeHook(Hook):
     def _note(self, **note) -> None:
         with open(self.path, 'a') as file:
             file.write(json.dumps(note) + '\n')
+
+
+def idle_parameters(runner: Runner) -> list[str]:
+    """Parameters that are to be trained and never had a gradient.
+
+    DDP stops at these in the second iteration. Told by the optimizer, which
+    has no state for them.
+    """
+    state = getattr(runner.optim_wrapper.optimizer, 'state', {})
+    return [
+        name
+        for name, param in runner.model.named_parameters()
+        if state and param.requires_grad and param not in state
+    ]
 
 
 class Stage(NamedTuple):
@@ -453,6 +515,7 @@ class Rehearsal:
                 if loader:
                     loader.batch_size = min(loader.batch_size, batch)
         self.stages: list[Stage] = []
+        self.killed = False
         self.config = work_dir / 'rehearsal.py'
         self.probe = work_dir / 'iterations.jsonl'
         self.memory: float | None = None
@@ -461,15 +524,15 @@ class Rehearsal:
         """In what the rehearsal is not the real thing."""
         loop = self.real.train_cfg
         length = (
-            f'{self.length} of {loop.max_epochs} epochs'
+            f'{min(self.length, loop.max_epochs)} of {loop.max_epochs} epochs'
             if loop.get('max_epochs')
             else f'{self.length * STEPS} of {loop.max_iters} iterations'
         )
         batch = self.cfg.train_dataloader.batch_size
         real = self.real.train_dataloader.batch_size
         return (
-            f'Unlike the real run: {length}, digits for data, images x '
-            f'{self.scale:g}, every score counts'
+            f'Unlike the real run: {length}, one process, digits for data, '
+            f'images x {self.scale:g}, every score counts'
             + (f', batch {batch} instead of {real}' if batch != real else '')
             + '.'
         )
@@ -495,6 +558,9 @@ class Rehearsal:
                 checkpoints.CheckpointError,
             ) as error:
                 result, ok = str(error), False
+            except Exception:  # a config of a kind not thought of
+                lines = traceback.format_exc().strip().splitlines()
+                result, ok = '\n    '.join(['', *lines[-6:]]), False
             seconds = time.perf_counter() - start
             self.stages.append(Stage(name, seconds, self.memory, result, ok))
             if not ok:
@@ -510,16 +576,12 @@ class Rehearsal:
         scale_images(cfg, self.scale)
         predict_something(cfg)
         use_digits(cfg, self.work_dir / 'data', steps, self.scale)
-        loop = cfg.train_cfg
-        self.iterations = loop.get('max_iters') or loop.max_epochs * steps
-        self.kill_after = self.iterations // 2 + 1
         hook = ConfigDict(
-            type='mmsmt.rehearsal.ProbeHook',
-            path=str(self.probe),
-            kill_after=self.kill_after,
+            type='mmsmt.rehearsal.ProbeHook', path=str(self.probe)
         )
-        cfg.custom_hooks = [*cfg.custom_hooks, hook]
-        return f'digits for {self.iterations} iterations'
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+        cfg.resume = False
+        return f'{source_of(cfg).layout} of digits'
 
     def make_weights(self) -> str:
         """Fetch what the model starts from, and write the config."""
@@ -531,37 +593,58 @@ class Rehearsal:
         """Train until the run is killed."""
         status, log = self._tool('train', 'train.py', *self._amp())
         done = self._iterations()
-        if status != -signal.SIGKILL or len(done) != self.kill_after:
+        self.killed = status == -signal.SIGKILL and bool(done)
+        if self.killed:  # by the hook, or by a system without memory?
+            last = self.work_dir / 'run' / 'last_checkpoint'
+            self.killed = last.is_file() and (
+                done[-1]['iteration'] >= done[-1]['of'] // 2
+            )
+        if status and not self.killed:
             raise Failure(self._report(log, status))
         self._gpu_memory()
-        return f'killed in iteration {self.kill_after} of {self.iterations}'
+        if not self.killed:
+            return f'{len(done)} iterations; no checkpoint before the last'
+        return f'killed in iteration {len(done)} of {done[-1]["of"]}'
 
     def resume(self) -> str:
         """Go on to the end, where the schedule was; validate."""
         before = self._iterations()
-        status, log = self._tool(
-            'resume', 'train.py', '--resume', *self._amp()
-        )
-        if status:
-            raise Failure(self._report(log, status))
+        if self.killed:
+            status, log = self._tool(
+                'resume', 'train.py', '--resume', *self._amp()
+            )
+            if status:
+                raise Failure(self._report(log, status))
         self._gpu_memory()
         after = self._iterations()[len(before) :]
-        if not after or after[0]['iteration'] == 0:
+        if self.killed and (not after or after[0]['iteration'] == 0):
             raise Failure('the run began anew: the kill left no checkpoint')
-        if after[-1]['iteration'] + 1 != self.iterations:
-            raise Failure(f'it ended after {after[-1]["iteration"] + 1}')
-        rates = {note['iteration']: note['lr'] for note in before}
-        for note in after:
+        last = (after or before)[-1]
+        if last['iteration'] + 1 != last['of']:
+            raise Failure(f'it ended after {last["iteration"] + 1}')
+        rates: dict[int, float] = {}
+        for note in before + after:
             i = note['iteration']
             if not math.isclose(rates.setdefault(i, note['lr']), note['lr']):
                 raise Failure(
                     f'the learning rate of iteration {i + 1} was {rates[i]:g} '
                     f'and is {note["lr"]:g} after resuming'
                 )
+        idle = [n['idle'] for n in self._notes() if 'idle' in n][-1]
+        if idle and not self.cfg.get('find_unused_parameters'):
+            raise Failure(
+                f'{len(idle)} parameters never had a gradient, which stops '
+                f'training on several GPUs: {", ".join(idle[:3])} ...\n'
+                '    Cure: find_unused_parameters=True, or freeze them'
+            )
         text = (
-            f'from iteration {after[0]["iteration"] + 1}; lr {rates[0]:.3g}, '
-            f'at most {max(rates.values()):.3g}, '
-            f'at last {rates[self.iterations - 1]:.3g}'
+            f'from iteration {after[0]["iteration"] + 1}; '
+            if after
+            else 'nothing to resume; '
+        )
+        text += (
+            f'lr {rates[0]:.3g}, at most {max(rates.values()):.3g}, at last '
+            f'{rates[max(rates)]:.3g}'
         )
         if not self.cfg.get('val_dataloader'):
             return f'{text}; the config validates nothing'
@@ -711,17 +794,20 @@ def estimate(
     batch = cfg.train_dataloader.batch_size
     accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
     gpus = max(1, recipe_batch(cfg) // (batch * accumulate))
+    of = ''
     if cfg.train_cfg.get('max_epochs'):
-        images = source_of(cfg).train_images * cfg.train_cfg.max_epochs
+        images = source_of(cfg).train_images
+        of = f', with {images} images as in the paper'
+        images *= cfg.train_cfg.max_epochs
         iterations = math.ceil(images / (batch * gpus))
     else:
         iterations = cfg.train_cfg.max_iters
     hours = iterations * step / 3600
     return (
-        f'The full schedule: {iterations} iterations of {step:.3f} s, '
+        f'The full schedule{of}: {iterations} iterations of {step:.3f} s, '
         f'{hours:.1f} h on {gpus} GPUs ({device}),\nor {hours * gpus:.0f} h '
         'on one; loading, validation and communication come on top.\n'
-        f'Memory at {batch} images a GPU: {peak / 2**30:.1f} of '
+        f'Memory at {batch} images a GPU: at least {peak / 2**30:.1f} of '
         f'{capacity / 2**30:.1f} GiB.'
     )
 

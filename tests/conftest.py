@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))
+
+if 'PYTEST_XDIST_WORKER' in os.environ:  # workers share the cores
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='session')

@@ -73,6 +73,14 @@ def test_every_size_is_scaled_once():
     assert steps['ResizeEdge'].scale == 64
     assert steps['CenterCrop'].crop_size == 56
 
+    crop = dict(
+        type='torchvision/RandomResizedCrop', size=224, scale=(0.08, 1.0)
+    )
+    cfg.train_dataloader.dataset.pipeline = [crop]
+    rehearsal.scale_images(cfg, 0.5)
+    (got,) = cfg.train_dataloader.dataset.pipeline
+    assert got == dict(crop, size=112)
+
     cfg, real = load('atss_smt_s_3x'), load('atss_smt_s_3x')
     rehearsal.scale_images(cfg, 0.5)
     choice = cfg.train_dataloader.dataset.pipeline[3]
@@ -81,32 +89,56 @@ def test_every_size_is_scaled_once():
     assert real.train_dataloader == load('atss_smt_s_3x').train_dataloader
 
 
-@pytest.mark.parametrize(
-    'labels', ['{}/labels.json', 'annotations/instances_{}2017.json']
-)
-def test_classes_of_ones_own(tmp_path, labels):
-    """A config with its own files and classes finds them in the digits."""
-    from pycocotools.coco import COCO
+@pytest.mark.parametrize('images', ['{}/pictures/', 'all/', ''])
+@pytest.mark.parametrize('classes', [('apple', 'pear'), ('cat', 'dog'), 'cat'])
+def test_files_and_classes_of_ones_own(tmp_path, images, classes):
+    """mmdet finds them in the digits, every image with something in it."""
+    from mmdet.registry import DATASETS
 
     cfg = load('retinanet_smt_s_3x')
     for part, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
-        dataset = cfg[f'{part}_dataloader'].dataset
-        dataset.update(
-            data_root='data/fruit',
-            ann_file=labels.format(split),
-            data_prefix=dict(img=f'{part}/pictures/'),
-            metainfo=dict(classes=('apple', 'pear', 'plum')),
+        cfg[f'{part}_dataloader'].dataset.update(
+            data_root='data/pets',
+            ann_file=f'{split}/labels.json',
+            data_prefix=dict(img=images.format(split)),
+            metainfo=dict(classes=classes),
+            pipeline=[],
         )
-    rehearsal.use_digits(cfg, tmp_path, 2, 0.1)
-    dataset = cfg.train_dataloader.dataset
-    root = Path(dataset.data_root)
-    coco = COCO(root / dataset.ann_file)
-    names = [c['name'] for c in coco.loadCats(coco.getCatIds())]
-    assert names == ['apple', 'pear', 'plum']
-    assert {a['category_id'] for a in coco.anns.values()} <= {1, 2, 3}
-    for image in coco.imgs.values():
-        path = root / dataset.data_prefix.img / image['file_name']
-        assert path.is_file()
+    cfg.train_dataloader.batch_size = 1
+    rehearsal.use_digits(cfg, tmp_path, 2, 0.2)
+    for part, number in (('train', 2), ('val', 4)):
+        dataset = DATASETS.build(cfg[f'{part}_dataloader'].dataset)
+        assert len(dataset) == number
+        for i in range(number):
+            info = dataset.get_data_info(i)
+            assert Path(info['img_path']).is_file()
+            assert part in str(Path(info['img_path']).resolve().parent)
+            labels = {item['bbox_label'] for item in info['instances']}
+            assert labels and labels <= {0, 1}
+
+
+def test_other_folders_are_said_to_be(tmp_path):
+    cfg = load('upernet_smt_s_160k')
+    cfg.train_dataloader.dataset.data_prefix.img_path = 'img/train'
+    with pytest.raises(LaunchError, match="usual folders only.*img/train'"):
+        rehearsal.use_digits(cfg, tmp_path, 2, 0.1)
+
+
+def test_hooks_at_the_corresponding_points():
+    cfg = load('retinanet_smt_s_3x')
+    cfg.train_cfg.update(val_begin=24, dynamic_intervals=[(30, 1)])
+    cfg.custom_hooks = [
+        dict(type='PipelineSwitchHook', switch_epoch=30),
+        dict(type='EMAHook', begin_epoch=18),
+    ]
+    rehearsal.shorten(cfg, 6)
+    assert cfg.train_cfg.val_begin == 4
+    assert cfg.train_cfg.dynamic_intervals == [(5, 1)]
+    switch, ema = cfg.custom_hooks
+    assert (switch.switch_epoch, ema.begin_epoch) == (5, 3)
+    cfg = load('retinanet_smt_s_3x')
+    del cfg.default_hooks['checkpoint']
+    rehearsal.shorten(cfg, 6)
 
 
 def test_paths_of_ones_own_are_left_alone(tmp_path):
@@ -126,18 +158,12 @@ def test_data_without_digits():
         rehearsal.source_of(cfg)
 
 
-def test_weights_that_are_there_are_taken(tmp_path):
-    """A local file is used as it is; a missing one is an error at once."""
-    from mmsmt.checkpoints import CheckpointError
-
+@pytest.mark.parametrize('name', ['mine.pth', 'torchvision://resnet50'])
+def test_other_weights_are_left_to_the_run(tmp_path, name):
     cfg = load('mask_rcnn_smt_t_1x')
-    path = tmp_path / 'mine.pth'
-    path.touch()
-    cfg.model.backbone.init_cfg.checkpoint = str(path)
-    assert rehearsal.local_weights(cfg, tmp_path) == [str(path)]
-    path.unlink()
-    with pytest.raises(CheckpointError, match='no checkpoint file'):
-        rehearsal.local_weights(cfg, tmp_path)
+    cfg.model.backbone.init_cfg.checkpoint = name
+    assert rehearsal.local_weights(cfg, tmp_path) == []
+    assert cfg.model.backbone.init_cfg.checkpoint == name
 
 
 def test_stand_in_weights(tmp_path, monkeypatch):
@@ -166,7 +192,6 @@ def rehearsed(tmp_path, monkeypatch):
     subject = rehearsal.Rehearsal(
         load('mask_rcnn_smt_s_1x'), tmp_path, tmp_path, 0.25
     )
-    subject.iterations, subject.kill_after = 4, 3
     runs = []
 
     def tool(name, *args):
@@ -181,11 +206,12 @@ def rehearsed(tmp_path, monkeypatch):
 
 
 def note(iteration: int, lr: float = 0.1) -> dict:
-    return dict(iteration=iteration, lr=lr, loss=1.0, seconds=1.0, gpu=0)
+    return dict(iteration=iteration, of=4, lr=lr, loss=1.0, seconds=1.0, gpu=0)
 
 
 KILLED = (-signal.SIGKILL, [note(0), note(1), note(2)])
-DONE = [note(2), note(3), dict(metrics=dict(mAP=0.5))]
+IDLE = dict(idle=[])
+DONE = [note(2), note(3), IDLE, dict(metrics=dict(mAP=0.5))]
 
 
 @pytest.mark.parametrize(
@@ -196,12 +222,15 @@ DONE = [note(2), note(3), dict(metrics=dict(mAP=0.5))]
         ((0, [note(i) for i in range(4)]), 'began anew'),
         ((0, [note(2)]), 'ended after 3'),
         ((0, [note(2, 0.2), *DONE[1:]]), 'was 0.1 and is 0.2'),
-        ((0, DONE[:2]), 'never validated'),
-        ((0, [*DONE[:2], dict(metrics={})]), 'no metric'),
+        ((0, [*DONE[:2], dict(idle=['neck.a'])]), '1 parameters never'),
+        ((0, DONE[:3]), 'never validated'),
+        ((0, [*DONE[:3], dict(metrics={})]), 'no metric'),
     ],
 )
 def test_resume_is_checked(rehearsed, resumed, message):
     subject, runs = rehearsed
+    (subject.work_dir / 'run').mkdir()
+    (subject.work_dir / 'run' / 'last_checkpoint').touch()
     runs += [KILLED, resumed]
     assert subject.train() == 'killed in iteration 3 of 4'
     if message is None:
@@ -211,12 +240,32 @@ def test_resume_is_checked(rehearsed, resumed, message):
         subject.resume()
 
 
-@pytest.mark.parametrize('run', [(0, KILLED[1]), (KILLED[0], [note(0)])])
+@pytest.mark.parametrize('run', [(1, KILLED[1]), (KILLED[0], [note(0)])])
 def test_a_run_that_was_not_killed_as_planned(rehearsed, run):
     subject, runs = rehearsed
     runs.append(run)
     with pytest.raises(rehearsal.Failure, match='exit status'):
         subject.train()
+
+
+def test_one_checkpoint_only(rehearsed):
+    """What is saved at the end only cannot be resumed, and is no failure."""
+    subject, runs = rehearsed
+    runs.append((0, [*KILLED[1], note(3), *DONE[2:]]))
+    assert subject.train() == '4 iterations; no checkpoint before the last'
+    assert subject.resume().startswith('nothing to resume; lr 0.1')
+
+
+def test_a_stage_that_raises_is_a_line_of_the_table(rehearsed, monkeypatch):
+    subject, _ = rehearsed
+
+    def broken():
+        raise KeyError('of a kind not thought of')
+
+    monkeypatch.setattr(subject, 'make_data', broken)
+    assert not subject.run()
+    lines = '\n'.join(rehearsal.table(subject.stages))
+    assert 'FAILED' in lines and 'of a kind not thought of' in lines
 
 
 def test_cures():
@@ -235,9 +284,10 @@ def test_estimate():
             'mask_rcnn_smt_s_1x'
         ), 'a GPU'
     )  # fmt: skip
-    assert '87950 iterations of 0.250 s, 6.1 h on 8 GPUs (a GPU)' in text
+    assert 'with 117266 images as in the paper: 87950 iterations' in text
+    assert 'of 0.250 s, 6.1 h on 8 GPUs (a GPU)' in text
     assert '49 h on one' in text.replace('\n', ' ')
-    assert 'Memory at 2 images a GPU: 8.0 of 80.0 GiB.' in text
+    assert 'Memory at 2 images a GPU: at least 8.0 of 80.0 GiB.' in text
     text = rehearsal.estimate(
         [1.0], 2**30, 2**34, load('upernet_smt_s_160k'), 'a GPU'
     )
