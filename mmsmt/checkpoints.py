@@ -20,6 +20,7 @@ import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from mmsmt.registry import WEIGHT_INITIALIZERS
@@ -267,6 +268,24 @@ def read_file(path: str | os.PathLike) -> dict:
             'weights.'
         )
     return content
+
+
+_load_as_mmengine_does = CheckpointLoader._get_checkpoint_loader('')
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_local(
+    filename: str, map_location: str | torch.device | None = None
+) -> dict:
+    """mmengine's loader of local files, for the authors' files too.
+
+    They hold a ``yacs.config.CfgNode``: where yacs is not installed, mmengine
+    cannot read them; :func:`read_file` can.
+    """
+    try:
+        return _load_as_mmengine_does(filename, map_location)
+    except ModuleNotFoundError:
+        return read_file(filename)
 
 
 def unwrap(content: Mapping) -> StateDict:

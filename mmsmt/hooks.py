@@ -174,7 +174,7 @@ class SummaryHook(Hook):
         scaled = scaling.get('enable', False)
         recipe = scaling.get('base_batch_size')
         if recipe and scaled:  # said in mmengine's terms, of one iteration
-            recipe *= accumulate
+            recipe = round(recipe * accumulate)
         lines = [
             f'data       {len(dataset)} images'
             + (f' in {root}' if root else ''),

@@ -167,6 +167,10 @@ _LAYOUTS: dict[str, tuple[str, str]] = {
         'http://data.csail.mit.edu/places/ADEchallenge/'
         'ADEChallengeData2016.zip',
     ),
+    'ImageNet21k': (
+        'train/n00004475/n00004475_6590.JPEG ...',
+        'https://image-net.org/download.php (fall 2011; registration)',
+    ),
     'ImageNet': (
         'train/n01440764/n01440764_18.JPEG ...\n'
         'val/n01440764/ILSVRC2012_val_00000293.JPEG ...',
@@ -224,7 +228,7 @@ def _paths(dataset: ConfigDict) -> Iterator[Path]:
     for part in prefix.values() if isinstance(prefix, dict) else [prefix]:
         yield root / (part or '')
     kind = str(dataset.get('type')).split('.')[-1]
-    if kind == 'ImageNet' and dataset.get('split') and not prefix:
+    if 'ImageNet' in kind and dataset.get('split') and not prefix:
         yield root / dataset['split']
 
 
@@ -313,8 +317,11 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f'\nError: {error}')
 
 
-def read_safely(checkpoint: str) -> None:
+def read_safely(checkpoint: str) -> str:
     """Read a checkpoint once before mmengine does, which may run its code.
+
+    Returns:
+        str: The local file.
 
     Raises:
         CheckpointError: It is damaged, or a pickle that would call a function.
@@ -327,8 +334,10 @@ def read_safely(checkpoint: str) -> None:
             f"'{checkpoint}' cannot be checked before it is loaded: fetch it "
             'and give the local file.'
         )
+    path = fetch(checkpoint)
     if rank() == 0:
-        read_file(fetch(checkpoint))
+        read_file(path)
+    return str(path)
 
 
 # Training and testing --------------------------------------------------------
@@ -366,7 +375,7 @@ def prepare_training(
         cfg.auto_scale_lr.enable = True
         # mmengine compares with the batch of one iteration.
         accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
-        cfg.auto_scale_lr.base_batch_size //= accumulate
+        cfg.auto_scale_lr.base_batch_size /= accumulate
     if resume == 'auto':
         cfg.resume, cfg.load_from = True, None
     elif resume:
@@ -374,7 +383,7 @@ def prepare_training(
             raise LaunchError(f"There is no checkpoint '{resume}' to resume.")
         cfg.resume, cfg.load_from = True, resume
     if cfg.get('load_from'):
-        read_safely(cfg.load_from)
+        cfg.load_from = read_safely(cfg.load_from)
     last = Path(cfg.work_dir, 'last_checkpoint')
     if last.is_file() and not cfg.get('resume'):
         raise LaunchError(
@@ -413,8 +422,7 @@ def prepare_testing(
         raise LaunchError(f"There is no checkpoint '{checkpoint}'.")
     if not cfg.get('test_dataloader'):
         raise LaunchError(f"'{cfg.filename}' has no test data.")
-    read_safely(checkpoint)
-    cfg.load_from, cfg.resume = checkpoint, False
+    cfg.load_from, cfg.resume = read_safely(checkpoint), False
     check_data(cfg, ('test_dataloader',))
     if show or show_dir:
         _draw(cfg, show, show_dir, wait_time)

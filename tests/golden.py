@@ -1,6 +1,8 @@
 """The golden cases: outputs of the authors' code under remade weights."""
 
 import json
+import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -39,6 +41,38 @@ def case(name: str) -> dict:
         result = dict(arrays)
     result['weights'] = weights(name, int(result['seed']))
     return result
+
+
+def save_as_released(
+    state: dict[str, torch.Tensor], path: Path, zipped: bool = True
+) -> None:
+    """Write a file as the authors' training does, a yacs config in it."""
+    module = types.ModuleType('yacs.config')
+
+    class CfgNode(dict):
+        def __init__(self, init=None):
+            super().__init__(init or {})
+            self.__dict__['__immutable__'] = False
+
+    CfgNode.__module__, CfgNode.__qualname__ = 'yacs.config', 'CfgNode'
+    module.CfgNode = CfgNode
+    config = CfgNode(dict(MODEL=CfgNode(dict(NAME='smt_tiny'))))
+    sys.modules.update(
+        {'yacs': types.ModuleType('yacs'), module.__name__: module}
+    )
+    try:
+        torch.save(
+            dict(
+                model=state,
+                config=config,
+                epoch=299,
+                max_accuracy=np.float64(82.2),
+            ),
+            path,
+            _use_new_zipfile_serialization=zipped,
+        )
+    finally:
+        del sys.modules['yacs'], sys.modules['yacs.config']
 
 
 def _value(key: str, shape: tuple, seed: int) -> np.ndarray:

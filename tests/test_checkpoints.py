@@ -4,10 +4,8 @@ import functools
 import http.server
 import os
 import pickle
-import sys
 import tarfile
 import threading
-import types
 from collections import Counter, OrderedDict, deque
 
 import golden
@@ -131,28 +129,8 @@ def test_old_file_format(released, tiny, tmp_path):
 @pytest.mark.parametrize('zipped', [True, False])
 def test_yacs_config_without_yacs(released, tiny, tmp_path, zipped):
     """The released files hold the training config as a yacs CfgNode."""
-    module = types.ModuleType('yacs.config')
-
-    class CfgNode(dict):
-        def __init__(self, init=None):
-            super().__init__(init or {})
-            self.__dict__['__immutable__'] = False
-
-    CfgNode.__module__, CfgNode.__qualname__ = 'yacs.config', 'CfgNode'
-    module.CfgNode = CfgNode
     path = tmp_path / 'weights.pth'
-    config = CfgNode(dict(MODEL=CfgNode(dict(NAME='smt_tiny'))))
-    sys.modules.update(
-        {'yacs': types.ModuleType('yacs'), module.__name__: module}
-    )
-    try:
-        torch.save(
-            dict(model=released, config=config, max_accuracy=np.float64(82.2)),
-            path,
-            _use_new_zipfile_serialization=zipped,
-        )
-    finally:
-        del sys.modules['yacs'], sys.modules['yacs.config']
+    golden.save_as_released(released, path, zipped)
     checkpoints.load(blank(tiny), path)
     assert holds(tiny, released)
 

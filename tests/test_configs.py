@@ -1,6 +1,7 @@
 """The shipped configs: recipes, form, and that they run."""
 
 import ast
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -184,9 +185,10 @@ def test_recipe(name):
     assert not optimizer  # nothing left of another optimizer
     clip = wrapper.get('clip_grad') or {}
     assert clip.get('max_norm') == recipe.clip
-    assert (cfg.auto_scale_lr.base_batch_size) == recipe.batch
-    assert not cfg.auto_scale_lr.get('enable')
-    gpus = 8 * wrapper.get('accumulative_counts', 1)
+    assert cfg.auto_scale_lr.base_batch_size == recipe.batch
+    # mmdet's train.py wants the key; mmpretrain's sets it.
+    assert cfg.auto_scale_lr.enable is False
+    gpus = 32 if name == 'smt_l_in22k' else 8
     assert cfg.train_dataloader.batch_size * gpus == recipe.batch
     assert [hook.type for hook in cfg.custom_hooks] == [
         'mmsmt.WholeCheckpointHook',
@@ -578,7 +580,8 @@ def test_pre_processing_is_the_release_s(size):
 def test_fine_tuning_starts_from_the_22k_classifier(tmp_path):
     """Of 21,841 rows the 1,000 classes' are taken, whole or not at all."""
     rows = checkpoints.imagenet_22k_to_1k()
-    assert len(set(rows)) == 1000 and min(rows) >= 0 and max(rows) < 21841
+    digest = sha256(' '.join(map(str, rows)).encode()).hexdigest()
+    assert len(rows) == 1000 and digest.startswith('64b3af4e3db74a16')
     head = load('smt_l_in1k_ft_224').model.head
     assert head.init_cfg.checkpoint.endswith('smt_large_22k.pth')
     weight = torch.arange(21841.0)[:, None].expand(-1, 768).contiguous()

@@ -49,6 +49,7 @@ def test_iterations_and_accumulation():
     assert (warmup.end, poly.begin, poly.end) == (2, 2, 40)
 
     cfg = load('smt_l_in22k')
+    cfg.optim_wrapper.accumulative_counts = 4
     assert rehearsal.shorten(cfg, 6) == 8  # of 4 accumulated
     warmup, cosine = cfg.param_scheduler
     assert (warmup.end, cosine.begin, cosine.end) == (1, 1, 6)

@@ -234,7 +234,7 @@ def test_classifier_as_released(python, root, tmp_path):
     digits.write('imagenet', data, 4, 4, (64, 64))
     path = tmp_path / 'smt_tiny.pth'
     weights = golden.weights('tiny')
-    torch.save(dict(model=weights, epoch=299), path)
+    golden.save_as_released(weights, path)
     options = [
         '--cfg-options',
         'train_cfg.max_epochs=1',

@@ -31,7 +31,15 @@ model = dict(
     ),
 )
 
-train_dataloader = dict(batch_size=128)  # of 8 GPUs
+# What mmpretrain's own train.py adds to a config.
+loader = dict(
+    pin_memory=True,
+    persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
+)
+train_dataloader = dict(batch_size=128, **loader)  # of 8 GPUs
+val_dataloader = loader
+test_dataloader = loader
 optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(
