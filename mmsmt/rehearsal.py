@@ -178,7 +178,9 @@ def shorten(cfg: Config, length: int = LENGTH) -> int:
     interval = checkpoint.get('interval', 1)
     if checkpoint:
         checkpoint.max_keep_ckpts = 2
-        if interval > 0:
+        if interval > 0 and by_epoch and not checkpoint.get('by_epoch', True):
+            checkpoint.interval = at(interval, iter_ratio, 1, short)
+        elif interval > 0:
             checkpoint.interval = at(interval, ratio, 1, length)
     for name in ('logger', 'visualization'):
         if hooks.get(name):
