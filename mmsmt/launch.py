@@ -109,6 +109,12 @@ def datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
             todo += [dataset.get('dataset'), dataset.get('datasets')]
 
 
+def kind(cfg: ConfigDict) -> str:
+    """The bare name of a config's ``type``."""
+    name = cfg.get('type')
+    return str(getattr(name, '__name__', name)).split('.')[-1]
+
+
 def set_data_root(cfg: Config, root: str) -> None:
     """Put the data somewhere else, in loaders and evaluators.
 
@@ -199,19 +205,19 @@ def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
             for path in _paths(dataset):
                 if path.exists():
                     continue
-                kind = str(dataset.get('type')).split('.')[-1]
+                name = kind(dataset)
                 root = Path(dataset.get('data_root') or '.')
                 text = (
                     f"The data of {loader} is not there: '{path}' is missing."
                 )
-                if kind in _LAYOUTS:
-                    layout, source = _LAYOUTS[kind]
+                if name in _LAYOUTS:
+                    layout, source = _LAYOUTS[name]
                     layout = layout.replace('\n', '\n    ')
-                    name = 'coco' if kind == 'CocoDataset' else 'the data set'
+                    what = 'coco' if name == 'CocoDataset' else 'the data set'
                     text += (
-                        f'\n\n{kind} expects under {root}/\n    {layout}\n\n'
+                        f'\n\n{name} expects under {root}/\n    {layout}\n\n'
                         f'Get it from {source}\n'
-                        f'and put or link it there, or say where {name} is '
+                        f'and put or link it there, or say where {what} is '
                         'with --data-root DIR.'
                     )
                 raise LaunchError(
@@ -227,8 +233,7 @@ def _paths(dataset: ConfigDict) -> Iterator[Path]:
     prefix = dataset.get('data_prefix') or {}
     for part in prefix.values() if isinstance(prefix, dict) else [prefix]:
         yield root / (part or '')
-    kind = str(dataset.get('type')).split('.')[-1]
-    if 'ImageNet' in kind and dataset.get('split') and not prefix:
+    if 'ImageNet' in kind(dataset) and dataset.get('split') and not prefix:
         yield root / dataset['split']
 
 

@@ -29,7 +29,13 @@ from mmengine.runner import Runner
 
 from mmsmt import checkpoints
 from mmsmt.datasets import digits
-from mmsmt.launch import LaunchError, check_data, datasets, set_data_root
+from mmsmt.launch import (
+    LaunchError,
+    check_data,
+    datasets,
+    kind,
+    set_data_root,
+)
 from mmsmt.models import SMT
 
 LENGTH = 6
@@ -59,12 +65,6 @@ SOURCES = {
     'ImageNet': Source('imagenet', 1_281_167, (375, 500)),
     'ImageNet21k': Source('imagenet', 14_197_122, (375, 500)),
 }
-
-
-def kind(cfg: ConfigDict) -> str:
-    """The bare name of a config's ``type``."""
-    name = cfg.get('type')
-    return str(getattr(name, '__name__', name)).split('.')[-1]
 
 
 def source_of(cfg: Config) -> Source:
