@@ -14,13 +14,17 @@ differs is how they are computed and what a host expects of a backbone:
   stages' outputs are copied to NCHW, the one layout that mmcv's ops can read.
 - Attention is ``torch.nn.functional.scaled_dot_product_attention``, so the
   N x N map is never stored.
+- At inference on a CPU, batch norms are folded into their convolutions, and
+  what is local is computed in bands of rows that fit the cache
+  (:func:`in_bands`).
 - Modules are named after the paper. Checkpoints with the released names are
   renamed while they are loaded (:mod:`mmsmt.checkpoints`).
 - Stages that no requested output needs are not built.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -31,12 +35,23 @@ from mmengine.model import BaseModule, ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.checkpoint import checkpoint
 
 from mmsmt.checkpoints import rename_on_load, strict_init_cfg
 from mmsmt.registry import MODELS
 
 ConfigType = dict[str, object]
+
+ALL = slice(None)
+
+# What the temporaries of a band of rows may take: a CPU's cache, about.
+BAND_BYTES = 6 * 2**20
+
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in (
+    'x86_64',
+    'AMD64',
+)
 
 
 def nchw(x: Tensor) -> Tensor:
@@ -47,6 +62,151 @@ def nchw(x: Tensor) -> Tensor:
 def nhwc(x: Tensor) -> Tensor:
     """View a (B, C, H, W) tensor as (B, H, W, C)."""
     return x.permute(0, 2, 3, 1)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``F.linear`` of (B, H, W, C), in fp32 on x86 CPUs by a convolution.
+
+    oneDNN, which computes a 1 x 1 convolution, chooses its kernels by what the
+    CPU can do; MKL, which computes a matrix product, by who made it. Compiled,
+    the convolution would be the slower one.
+    """
+    if (
+        _HAS_ONEDNN
+        and not torch.compiler.is_compiling()
+        and x.dtype == torch.float32
+        and x.device.type == 'cpu'
+        and x.shape[:3].numel() >= 128  # oneDNN's gradients are slow below
+    ):
+        return nhwc(F.conv2d(nchw(x), weight[:, :, None, None], bias))
+    return F.linear(x, weight, bias)
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` of (B, H, W, C), computed by :func:`linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, in_features) to (B, H, W, out_features)."""
+        return linear(x, self.weight, self.bias)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """``softmax(Q K^T / sqrt(d)) V`` of (B, heads, N, d) tensors.
+
+    The N x N map is never stored whole: that is what PyTorch's fused kernels
+    are for. The CPU's is no faster in bf16 than in fp32; there a few hundred
+    rows of the map at a time, rounded to bf16, take half of its time.
+    """
+    n = k.shape[2]
+    if (
+        q.dtype != torch.bfloat16
+        or q.device.type != 'cpu'
+        or n < 1024
+        or not _eager_inference()
+    ):
+        return F.scaled_dot_product_attention(q, k, v)
+    out = torch.empty_like(q)
+    rows = max(BAND_BYTES // (n * q.element_size()), 1)
+    scale = q.shape[3] ** -0.5
+    for image in range(q.shape[0]):
+        for head in range(q.shape[1]):
+            for i in range(0, q.shape[2], rows):
+                band = q[image, head, i : i + rows]
+                scores = torch.addmm(
+                    q.new_empty(1),
+                    band,
+                    k[image, head].t(),
+                    beta=0,
+                    alpha=scale,
+                )
+                out[image, head, i : i + rows] = (
+                    scores.softmax(dim=1) @ v[image, head]
+                )
+    return out
+
+
+def has_fixed_statistics(norm: nn.Module) -> bool:
+    """Whether it is a batch norm that now applies its running statistics."""
+    return (
+        isinstance(norm, _BatchNorm)
+        and not norm.training
+        and norm.running_var is not None
+    )
+
+
+def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.Module) -> Tensor:
+    """``bn(conv(x))``; at inference one convolution with both weights."""
+    if not (_eager_inference() and has_fixed_statistics(bn)):
+        return bn(conv(x))
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        bn.running_mean,
+        bn.running_var,
+        bn.eps,
+        bn.weight,
+        bn.bias,
+    )
+    return F.conv2d(
+        x, weight, bias, conv.stride, conv.padding, groups=conv.groups
+    )
+
+
+def crop(x: Tensor, rows: slice) -> Tensor:
+    """Those rows of (B, H, W, C); all of them at no cost to autograd."""
+    return x if rows == ALL else x[:, rows]
+
+
+def in_bands(
+    function: Callable[[Tensor, slice], Tensor],
+    x: Tensor,
+    width: int,
+    halo: int,
+) -> Tensor:
+    """Apply a local function of a map, at inference on a CPU in bands of rows.
+
+    The temporaries of a band fit a cache, and their memory serves the next
+    band; those of a large map are new pages for the system to clear, which
+    takes longer than to compute them. Elsewhere the map is one band.
+
+    Args:
+        function (Callable): Takes (B, H, W, C) and a slice of H, and returns
+            those rows of the result.
+        x (Tensor): The map (B, H, W, C).
+        width (int): Channels of the widest temporary.
+        halo (int): Rows above and below that a row of the result depends on.
+
+    Returns:
+        Tensor: The whole result, (B, H, W, ...).
+    """
+    batch, height = x.shape[:2]
+    if not _eager_inference() or x.device.type != 'cpu':
+        return function(x, ALL)
+    rows = max(BAND_BYTES // (x.shape[2] * width * x.element_size()), 1)
+    if rows >= batch * height:
+        return function(x, ALL)
+    images = max(rows // height, 1)
+    out = None
+    for i in range(0, batch, images):
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            first, last = max(top - halo, 0), min(bottom + halo, height)
+            y = function(
+                x[i : i + images, first:last],
+                slice(top - first, bottom - first),
+            )
+            if out is None:
+                out = y.new_empty((batch, height, *y.shape[2:]))
+            out[i : i + images, top:bottom] = y
+    return out
+
+
+def _eager_inference() -> bool:
+    return not (
+        torch.is_grad_enabled()
+        or torch.jit.is_tracing()
+        or torch.compiler.is_compiling()
+    )
 
 
 class Stem(nn.Module):
@@ -82,7 +242,7 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, ceil(H / 2) // 2, ..., embed_dims)."""
         x = x.contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.bn(self.conv1(x)), inplace=True)
+        x = F.relu(conv_bn(x, self.conv1, self.bn), inplace=True)
         return self.norm(nhwc(self.conv2(x)))
 
 
@@ -162,7 +322,8 @@ class ScaleAwareAggregation(nn.Module):
         """N maps (B, H, W, C / N) to the modulator (B, H, W, C)."""
         # Stacking on a new last axis concatenates and shuffles in one copy.
         x = torch.stack(list(heads), dim=-1).flatten(3)
-        return nhwc(self.inter(self.act(self.bn(self.intra(nchw(x))))))
+        x = self.act(conv_bn(nchw(x), self.intra, self.bn))
+        return nhwc(self.inter(x))
 
 
 class ScaleAwareModulation(nn.Module):
@@ -186,26 +347,33 @@ class ScaleAwareModulation(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.v = nn.Linear(embed_dims, embed_dims)
-        self.s = nn.Linear(embed_dims, embed_dims)
+        self.width = embed_dims * expand_ratio
+        self.v = Linear(embed_dims, embed_dims)
+        self.s = Linear(embed_dims, embed_dims)
         self.mhmc = MultiHeadMixedConv(embed_dims, num_heads)
         self.saa = ScaleAwareAggregation(
             embed_dims, num_heads, expand_ratio, norm_cfg, act_cfg
         )
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C)."""
+    @property
+    def halo(self) -> int | None:
+        """Rows around a row that its result depends on; None: all of them."""
+        return self.num_heads if has_fixed_statistics(self.saa.bn) else None
+
+    def forward(self, x: Tensor, rows: slice = ALL) -> Tensor:
+        """(B, H, W, C) to those rows of (B, H, W, C)."""
         # One product per head: each result is dense, as its convolution wants
         # it, where a slice of one wide product would have to be copied.
         heads = [
-            F.linear(x, weight, bias)
+            linear(x, weight, bias)
             for weight, bias in zip(
                 self.s.weight.chunk(self.num_heads),
                 self.s.bias.chunk(self.num_heads),
             )
         ]
-        return self.proj(self.saa(self.mhmc(heads)) * self.v(x))
+        heads = [crop(head, rows) for head in self.mhmc(heads)]
+        return self.proj(self.saa(heads) * self.v(crop(x, rows)))
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -219,28 +387,30 @@ class MultiHeadSelfAttention(nn.Module):
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q = nn.Linear(embed_dims, embed_dims)
-        self.kv = nn.Linear(embed_dims, 2 * embed_dims)
+        self.width, self.halo = embed_dims, None
+        self.q = Linear(embed_dims, embed_dims)
+        self.kv = Linear(embed_dims, 2 * embed_dims)
         self.local_conv = nn.Conv2d(
             embed_dims, embed_dims, 3, padding=1, groups=embed_dims
         )
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C)."""
+    def forward(self, x: Tensor, rows: slice = ALL) -> Tensor:
+        """(B, H, W, C) to those rows of (B, H, W, C)."""
         # K and V as two products: V is dense, as its convolution wants it.
         (k_weight, v_weight), (k_bias, v_bias) = (
             self.kv.weight.chunk(2),
             self.kv.bias.chunk(2),
         )
-        v = F.linear(x, v_weight, v_bias)
-        out = F.scaled_dot_product_attention(
-            self._split(self.q(x)),
-            self._split(F.linear(x, k_weight, k_bias)),
+        v = linear(x, v_weight, v_bias)
+        out = attention(
+            self._split(self.q(crop(x, rows))),
+            self._split(linear(x, k_weight, k_bias)),
             self._split(v),
         )
-        out = out.transpose(1, 2).reshape(x.shape)
-        return self.proj(out + nhwc(self.local_conv(nchw(v))))
+        detail = crop(nhwc(self.local_conv(nchw(v))), rows)
+        out = out.transpose(1, 2).reshape(detail.shape)
+        return self.proj(out + detail)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, heads, H * W, C / heads)."""
@@ -263,19 +433,21 @@ class DetailSpecificFFN(nn.Module):
         self, embed_dims: int, hidden_dims: int, act_cfg: ConfigType
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(embed_dims, hidden_dims)
+        self.width, self.halo = hidden_dims, 1
+        self.fc1 = Linear(embed_dims, hidden_dims)
         self.dwconv = nn.Conv2d(
             hidden_dims, hidden_dims, 3, padding=1, groups=hidden_dims
         )
         self.act = build_activation_layer(act_cfg)
-        self.fc2 = nn.Linear(hidden_dims, embed_dims)
+        self.fc2 = Linear(hidden_dims, embed_dims)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C)."""
+    def forward(self, x: Tensor, rows: slice = ALL) -> Tensor:
+        """(B, H, W, C) to those rows of (B, H, W, C)."""
         x = self.fc1(x)
-        # The convolution's own result is not needed again: add in place.
-        x = nhwc(self.dwconv(nchw(x))).add_(x)
-        return self.fc2(self.act(x))
+        # In place of the convolution's own result, which nobody needs again;
+        # in place of a view of it would cost copies in the backward pass.
+        x = nhwc(self.dwconv(nchw(x)).add_(nchw(x)))
+        return self.fc2(self.act(crop(x, rows)))
 
 
 class SMTBlock(nn.Module):
@@ -321,22 +493,39 @@ class SMTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H, W, C)."""
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(
-                self._forward,
-                x,
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), _same_statistics(self)),
-            )
-        return self._forward(x)
+        x = self._run(self._mix, x, self.attn)
+        return self._run(self._feed_forward, x, self.mlp)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        y = self.attn(self.norm1(x))
-        x = x + self.drop_path(y if self.gamma_1 is None else self.gamma_1 * y)
-        y = self.mlp(self.norm2(x))
-        return x + self.drop_path(
-            y if self.gamma_2 is None else self.gamma_2 * y
-        )
+    def _run(
+        self,
+        half: Callable[[Tensor, slice], Tensor],
+        x: Tensor,
+        branch: nn.Module,
+    ) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            # The compiler recomputes without side effects by itself.
+            still = (
+                {}
+                if torch.compiler.is_compiling()
+                else dict(context_fn=self._recomputing)
+            )
+            return checkpoint(half, x, ALL, use_reentrant=False, **still)
+        if self.training or branch.halo is None:
+            return half(x, ALL)
+        return in_bands(half, x, branch.width, branch.halo)
+
+    def _recomputing(self) -> tuple:
+        return nullcontext(), _same_statistics(self)
+
+    def _mix(self, x: Tensor, rows: slice) -> Tensor:
+        y = self.attn(self.norm1(x), rows)
+        y = y if self.gamma_1 is None else self.gamma_1 * y
+        return crop(x, rows) + self.drop_path(y)
+
+    def _feed_forward(self, x: Tensor, rows: slice) -> Tensor:
+        y = self.mlp(self.norm2(x), rows)
+        y = y if self.gamma_2 is None else self.gamma_2 * y
+        return crop(x, rows) + self.drop_path(y)
 
 
 @contextmanager
