@@ -3,13 +3,15 @@
 # make lint     set up and check style
 # make rehearse-all   set up and rehearse every config; REHEARSE="--epochs 3" and
 #               the like are passed on (without a GPU, an hour or two)
+# make bench    set up and measure time and memory of SMT-S and its peers; BENCH=
+#               passes options on (without a GPU, half an hour)
 # STACK=openmmlab takes the frozen upstream packages; PYTHON=python3.11 the
 # interpreter to set up with.
 STACK ?= onedl
 PYTHON ?= python3
 BIN = .venv/$(STACK)/bin
 
-.PHONY: env demo test lint rehearse-all clean
+.PHONY: env demo test lint rehearse-all bench clean
 
 env:
 	@$(PYTHON) tools/setup_env.py --stack $(STACK)
@@ -28,6 +30,9 @@ rehearse-all: env
 	    $(BIN)/python tools/rehearse.py $$config $(REHEARSE) \
 	        || failed="$$failed $$config"; done; \
 	test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
+
+bench: env
+	@$(BIN)/python tools/benchmark.py $(BENCH)
 
 clean:
 	rm -rf .venv build work_dirs/demo_$(STACK) data/demo_digits

@@ -14,9 +14,13 @@ pass needs above the model at rest: the high-water mark of the process on a
 CPU, of PyTorch's allocator on a GPU.
 
 The floor of a row is the longer of two times that nothing can beat here: its
-products at the rate of the machine's best matrix product, and the memory that
-it must cross (training: what autograd keeps, written once and read once) at
-the bandwidth of a copy. Both are measured first, in the same run.
+products (not what with_cp recomputes) at the rate of the machine's best matrix
+product, and the memory that it must cross (training: what autograd keeps,
+written once and read once) at the bandwidth of a copy. Both are measured
+first, in the same run. What the compiler itself takes counts in the compiled
+row's memory on a CPU.
+
+Needs a checkout (the plain form is tests/plain_smt.py) and Linux.
 """
 
 import argparse
@@ -58,6 +62,15 @@ PEERS = {
 DEFAULT_ROWS = ('mmsmt', 'mmsmt with_cp', 'plain', *PEERS)
 DTYPES = dict(fp32='float32', bf16='bfloat16', fp16='float16')
 MIB = 2**20
+OUT_OF_MEMORY = (
+    'out of memory',
+    "can't allocate memory",
+    'Cannot allocate memory',
+    'MemoryError',
+    'bad_alloc',
+    'could not create a memory',
+    'could not create a primitive',
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,7 +100,9 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument(
-        '--device', help='cpu or cuda (default: cuda where there is one)'
+        '--device',
+        choices=('cpu', 'cuda'),
+        help='default: cuda where there is one',
     )
     parser.add_argument('--threads', type=int, help='of the CPU')
     parser.add_argument(
@@ -103,12 +118,14 @@ def parse_args() -> argparse.Namespace:
     for path in filter(None, (args.json, args.plot)):
         if not path.resolve().parent.is_dir():
             parser.error(f'there is no folder {path.resolve().parent}')
+        if path.exists():
+            parser.error(f'{path} exists already: remove it, or name another')
     if args.release and not (args.release / 'models' / 'smt.py').is_file():
         parser.error(
             f'{args.release} has no models/smt.py: --release takes a clone of '
             'https://github.com/AFeng-x/SMT'
         )
-    args.rows = list(args.rows or DEFAULT_ROWS)
+    args.rows = list(dict.fromkeys(args.rows or DEFAULT_ROWS))
     if args.release and 'release' not in args.rows:
         args.rows.append('release')
     if 'release' in args.rows and not args.release:
@@ -153,6 +170,8 @@ def main() -> None:
             for row in args.rows
             if case['task'] != 'inference' or row != 'mmsmt with_cp'
         ]
+        if not rows:
+            continue
         results += measure_case(args, case, rows, machine)
         print(table(results[-len(rows) :]), flush=True)
         if args.json:  # what is measured so far is not lost
@@ -178,8 +197,7 @@ def run_one(args: argparse.Namespace, name: str, **case) -> dict:
         return json.loads(process.stdout.splitlines()[-1])
     error = process.stderr.strip().splitlines()
     memory = process.returncode in (-9, 137) or any(
-        words in process.stderr
-        for words in ('out of memory', "can't allocate memory", 'MemoryError')
+        words in process.stderr for words in OUT_OF_MEMORY
     )
     if not memory:
         sys.exit(f'{name} {case} failed:\n' + '\n'.join(error[-20:]))
@@ -211,7 +229,7 @@ def measure_case(
                 result[key] = statistics.median(values)
                 result[f'{key}_range'] = [values[0], values[-1]]
             result['images_per_second'] = case['batch'] / result['seconds']
-            if costs:
+            if row in costs:
                 result.update(costs[row])
                 result['floor'] = max(
                     result['flops'] / machine['flops'][case['dtype']],
@@ -237,10 +255,13 @@ def child_args() -> argparse.Namespace:
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise SystemExit('There is no GPU that PyTorch can use')
     if args.device == 'cpu':  # fail before the system kills a neighbour
-        available = os.sysconf('SC_AVPHYS_PAGES') * resource.getpagesize()
+        lines = Path('/proc/meminfo').read_text().splitlines()
+        (available,) = (x for x in lines if x.startswith('MemAvailable'))
         used = int(Path('/proc/self/statm').read_text().split()[0])
-        limit = used * resource.getpagesize() + int(0.95 * available)
+        limit = used * resource.getpagesize()
+        limit += int(0.95 * 1024 * int(available.split()[1]))
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    torch.backends.cudnn.allow_tf32 = False  # as for products, by default
     torch.manual_seed(0)
     return args
 
@@ -401,12 +422,31 @@ def build_detector(backbone):
     cfg = Config.fromfile(ROOT / 'configs' / 'mask_rcnn_smt_t_1x.py').model
     init_default_scope('mmdet')
     cfg.backbone.pop('init_cfg', None)
+    backbone.eval()
     with torch.no_grad():
-        maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
+        maps = backbone(torch.zeros(1, 3, 64, 64))
     cfg.neck.in_channels = [out.shape[1] for out in maps]
     detector = MODELS.build(cfg)
     detector.backbone = backbone
     return detector
+
+
+def in_fp32(detector) -> None:
+    """Proposals, and what RoIAlign reads, whatever autocast makes of them."""
+    import torch
+    from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
+
+    def floats(value):
+        if isinstance(value, torch.Tensor):
+            return value.float() if value.is_floating_point() else value
+        return type(value)(map(floats, value))
+
+    detector.rpn_head.register_forward_hook(lambda _, x, out: floats(out))
+    for module in detector.modules():
+        if isinstance(module, BaseRoIExtractor):
+            module.register_forward_pre_hook(
+                lambda _, x: (floats(x[0]), *x[1:])
+            )
 
 
 def make_targets(size: tuple[int, int]):
@@ -473,6 +513,8 @@ def make_pass(args: argparse.Namespace, model, size: tuple[int, int]):
         model.optimizer = getattr(
             model, 'optimizer', None
         ) or torch.optim.AdamW(model.parameters(), lr=1e-6)
+        if args.dtype == 'bf16':  # mmcv's nms and RoIAlign have no such kernel
+            in_fp32(model)
         batch = dict(
             inputs=list((images * 255).to(torch.uint8).cpu()),
             data_samples=[make_targets(size) for _ in range(args.batch)],
@@ -503,22 +545,30 @@ def measure(_: argparse.Namespace) -> dict:
     if args.row != 'mmsmt compiled':
         make_pass(args, model, (64, 64))()  # libraries come up
     once = make_pass(args, model, tuple(args.size))
+    model.zero_grad()
     if args.device == 'cuda':
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-        rest = torch.cuda.memory_allocated()
     else:
-        rest = int(Path('/proc/self/statm').read_text().split()[1])
-        rest *= resource.getpagesize()
+        Path('/proc/self/clear_refs').write_text('5')  # resets the peak
+    rest = peak_memory(args.device)
     once()
     first = clock(once, args.device)
-    if args.device == 'cuda':
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory(args.device)
     return dict(
         seconds=median_time(once, args.device, first), memory=peak - rest
     )
+
+
+def peak_memory(device: str) -> int:
+    """Bytes, the most since the last reset."""
+    if device == 'cuda':
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    lines = Path('/proc/self/status').read_text().splitlines()
+    (peak,) = (line for line in lines if line.startswith('VmHWM'))
+    return int(peak.split()[1]) * 1024
 
 
 def measure_costs(_: argparse.Namespace) -> dict:
@@ -542,23 +592,30 @@ def cost(args: argparse.Namespace, row: str) -> dict:
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[id(storage), storage.nbytes()] = storage
+        kept[storage._cdata] = storage
         return tensor
 
     model = model.to('meta')
     image = torch.empty(args.batch, 3, *size, device='meta')
     training = args.task == 'training'
     model.train(training)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        # The meta device's own would keep the whole map. This keeps less than
+        # a kernel does.
+        mock.patch('mmsmt.models.smt.attention', lambda q, k, v: q * v),
+    ):
         outs = model(image)
     crossed = sum(out.numel() for out in outs) * floats + image.nbytes
     if training:
-        weights = {id(p.untyped_storage()) for p in model.parameters()}
-        activations = sum(nbytes for key, nbytes in kept if key not in weights)
+        weights = {p.untyped_storage()._cdata for p in model.parameters()}
+        activations = sum(
+            storage.nbytes()
+            for key, storage in kept.items()
+            if key not in weights
+        )
         crossed += 2 * activations * floats // 4
-    passes = 1
-    if training:
-        passes = 4 if row == 'mmsmt with_cp' else 3
+    passes = 3 if training else 1  # what is recomputed could be stored
     return dict(flops=2 * macs * passes, bytes=crossed + parameters * passes)
 
 

@@ -24,8 +24,8 @@ differs is how they are computed and what a host expects of a backbone:
 
 import math
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,13 @@ ALL = slice(None)
 
 # What the temporaries of a band of rows may take: a CPU's cache, about.
 BAND_BYTES = 6 * 2**20
+
+# Under another name before torch 2.3.
+is_compiling = (
+    torch.compiler.is_compiling
+    if hasattr(torch.compiler, 'is_compiling')
+    else torch._utils.is_compiling
+)
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in (
     'x86_64',
@@ -73,7 +80,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     if (
         _HAS_ONEDNN
-        and not torch.compiler.is_compiling()
+        and not is_compiling()
         and x.dtype == torch.float32
         and x.device.type == 'cpu'
         and x.shape[:3].numel() >= 128  # oneDNN's gradients are slow below
@@ -98,12 +105,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     rows of the map at a time, rounded to bf16, take half of its time.
     """
     n = k.shape[2]
-    if (
-        q.dtype != torch.bfloat16
-        or q.device.type != 'cpu'
-        or n < 1024
-        or not _eager_inference()
-    ):
+    if q.dtype != torch.bfloat16 or n < 1024 or not _inferred_on_cpu(q):
         return F.scaled_dot_product_attention(q, k, v)
     out = torch.empty_like(q)
     rows = max(BAND_BYTES // (n * q.element_size()), 1)
@@ -125,9 +127,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-def has_fixed_statistics(norm: nn.Module) -> bool:
-    """Whether it is a batch norm that now applies its running statistics."""
-    return (
+def is_local(norm: nn.Module) -> bool:
+    """Whether a norm looks at one place only: a batch norm that applies its
+    running statistics, or none (where it was folded into a convolution)."""
+    return isinstance(norm, nn.Identity) or (
         isinstance(norm, _BatchNorm)
         and not norm.training
         and norm.running_var is not None
@@ -135,8 +138,13 @@ def has_fixed_statistics(norm: nn.Module) -> bool:
 
 
 def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.Module) -> Tensor:
-    """``bn(conv(x))``; at inference one convolution with both weights."""
-    if not (_eager_inference() and has_fixed_statistics(bn)):
+    """``bn(conv(x))``; at inference on a CPU one convolution does both."""
+    if not (
+        _inferred_on_cpu(x)
+        and isinstance(bn, _BatchNorm)
+        and is_local(bn)
+        and not (_has_hooks(conv) or _has_hooks(bn))
+    ):
         return bn(conv(x))
     weight, bias = fuse_conv_bn_weights(
         conv.weight,
@@ -147,8 +155,14 @@ def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.Module) -> Tensor:
         bn.weight,
         bn.bias,
     )
+    # Detached, or autocast would keep a copy of each.
     return F.conv2d(
-        x, weight, bias, conv.stride, conv.padding, groups=conv.groups
+        x,
+        weight.detach(),
+        bias.detach(),
+        conv.stride,
+        conv.padding,
+        groups=conv.groups,
     )
 
 
@@ -163,11 +177,11 @@ def in_bands(
     width: int,
     halo: int,
 ) -> Tensor:
-    """Apply a local function of a map, at inference on a CPU in bands of rows.
+    """Apply a local function of a map in bands of rows, without gradients.
 
-    The temporaries of a band fit a cache, and their memory serves the next
-    band; those of a large map are new pages for the system to clear, which
-    takes longer than to compute them. Elsewhere the map is one band.
+    The temporaries of a band fit a CPU's cache, and their memory serves the
+    next band; those of a large map are new pages for the system to clear,
+    which takes longer than to compute them.
 
     Args:
         function (Callable): Takes (B, H, W, C) and a slice of H, and returns
@@ -180,8 +194,6 @@ def in_bands(
         Tensor: The whole result, (B, H, W, ...).
     """
     batch, height = x.shape[:2]
-    if not _eager_inference() or x.device.type != 'cpu':
-        return function(x, ALL)
     rows = max(BAND_BYTES // (x.shape[2] * width * x.element_size()), 1)
     if rows >= batch * height:
         return function(x, ALL)
@@ -201,12 +213,58 @@ def in_bands(
     return out
 
 
-def _eager_inference() -> bool:
-    return not (
-        torch.is_grad_enabled()
-        or torch.jit.is_tracing()
-        or torch.compiler.is_compiling()
+def _inferred_on_cpu(x: Tensor) -> bool:
+    """Whether eager code on a CPU may do as it likes with the result."""
+    return x.device.type == 'cpu' and not (
+        torch.is_grad_enabled() or torch.jit.is_tracing() or is_compiling()
     )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether someone looks at, or changes, what its parts get and give."""
+    return any(
+        m._forward_hooks or m._forward_pre_hooks for m in module.modules()
+    )
+
+
+def recomputed(
+    module: nn.Module, function: Callable[..., Tensor], *args: object
+) -> Tensor:
+    """``function(*args)`` of a module, computed again in the backward pass
+    instead of being stored."""
+    # The compiler recomputes without side effects by itself.
+    still = (
+        {}
+        if is_compiling()
+        else dict(context_fn=lambda: (nullcontext(), _SameStatistics(module)))
+    )
+    return checkpoint(function, *args, use_reentrant=False, **still)
+
+
+class _SameStatistics:
+    """Keep the running statistics of batch norms while a module recomputes.
+
+    Without this, checkpointing would move them twice in each step.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.norms = [
+            (m, m.momentum, m.num_batches_tracked.clone())
+            for m in self.module.modules()
+            if isinstance(m, _BatchNorm)
+            and m.training
+            and m.track_running_stats
+        ]
+        for norm, _, _ in self.norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error: object) -> None:
+        for norm, momentum, count in self.norms:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 class Stem(nn.Module):
@@ -217,6 +275,7 @@ class Stem(nn.Module):
         embed_dims (int): Channels of the tokens.
         kernel_size (int): Of the first convolution: 3 or 7.
         norm_cfg (dict): The batch norm between the convolutions.
+        with_cp (bool): Recompute them in the backward pass.
     """
 
     def __init__(
@@ -225,8 +284,10 @@ class Stem(nn.Module):
         embed_dims: int,
         kernel_size: int,
         norm_cfg: ConfigType,
+        with_cp: bool,
     ) -> None:
         super().__init__()
+        self.with_cp = with_cp
         self.conv1 = nn.Conv2d(
             in_channels,
             embed_dims,
@@ -242,6 +303,11 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, ceil(H / 2) // 2, ..., embed_dims)."""
         x = x.contiguous(memory_format=torch.channels_last)
+        if self.with_cp and torch.is_grad_enabled():
+            return recomputed(self, self._forward, x)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         x = F.relu(conv_bn(x, self.conv1, self.bn), inplace=True)
         return self.norm(nhwc(self.conv2(x)))
 
@@ -359,7 +425,7 @@ class ScaleAwareModulation(nn.Module):
     @property
     def halo(self) -> int | None:
         """Rows around a row that its result depends on; None: all of them."""
-        return self.num_heads if has_fixed_statistics(self.saa.bn) else None
+        return self.num_heads if is_local(self.saa.bn) else None
 
     def forward(self, x: Tensor, rows: slice = ALL) -> Tensor:
         """(B, H, W, C) to those rows of (B, H, W, C)."""
@@ -503,19 +569,15 @@ class SMTBlock(nn.Module):
         branch: nn.Module,
     ) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
-            # The compiler recomputes without side effects by itself.
-            still = (
-                {}
-                if torch.compiler.is_compiling()
-                else dict(context_fn=self._recomputing)
-            )
-            return checkpoint(half, x, ALL, use_reentrant=False, **still)
-        if self.training or branch.halo is None:
-            return half(x, ALL)
-        return in_bands(half, x, branch.width, branch.halo)
-
-    def _recomputing(self) -> tuple:
-        return nullcontext(), _same_statistics(self)
+            return recomputed(self, half, x, ALL)
+        if (
+            _inferred_on_cpu(x)
+            and not self.training
+            and branch.halo is not None
+            and not _has_hooks(self)
+        ):
+            return in_bands(half, x, branch.width, branch.halo)
+        return half(x, ALL)
 
     def _mix(self, x: Tensor, rows: slice) -> Tensor:
         y = self.attn(self.norm1(x), rows)
@@ -526,27 +588,6 @@ class SMTBlock(nn.Module):
         y = self.mlp(self.norm2(x), rows)
         y = y if self.gamma_2 is None else self.gamma_2 * y
         return crop(x, rows) + self.drop_path(y)
-
-
-@contextmanager
-def _same_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of batch norms while a block recomputes.
-
-    Without this, checkpointing would move them twice in each step.
-    """
-    norms = [
-        (m, m.momentum, m.num_batches_tracked.clone())
-        for m in module.modules()
-        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
-    ]
-    for norm, _, _ in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum, count in norms:
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
 
 
 @MODELS.register_module()
@@ -596,7 +637,7 @@ class SMT(BaseModule):
             ``dict(type='BN')``.
         act_cfg (dict): Activation of SAA and of the feed-forward. Defaults
             to ``dict(type='GELU')``.
-        with_cp (bool): Recompute each block in the backward pass to save
+        with_cp (bool): Recompute stem and blocks in the backward pass to save
             memory. Defaults to False.
         init_cfg (dict | list[dict], optional): With ``dict(type='Pretrained',
             checkpoint=...)`` the weights are loaded whole or not at all (see
@@ -698,7 +739,13 @@ class SMT(BaseModule):
         for i in range(self.num_stages):
             dims = self.embed_dims[i]
             embed = (
-                Stem(in_channels, dims, settings['stem_kernel_size'], norm_cfg)
+                Stem(
+                    in_channels,
+                    dims,
+                    settings['stem_kernel_size'],
+                    norm_cfg,
+                    with_cp,
+                )
                 if i == 0
                 else PatchEmbed(self.embed_dims[i - 1], dims)
             )
