@@ -584,6 +584,8 @@ def cost(args: argparse.Namespace, row: str) -> dict:
     from mmsmt.analysis.complexity import measure as complexity
 
     size = tuple(args.size)
+    stored = args.task == 'training' and row != 'mmsmt with_cp'
+    row = row.removesuffix(' with_cp')
     model = build(args, row)
     parameters = sum(p.nbytes for p in model.parameters())
     floats = 4 if args.dtype == 'fp32' else 2
@@ -607,7 +609,7 @@ def cost(args: argparse.Namespace, row: str) -> dict:
     ):
         outs = model(image)
     crossed = sum(out.numel() for out in outs) * floats + image.nbytes
-    if training:
+    if stored:
         weights = {p.untyped_storage()._cdata for p in model.parameters()}
         activations = sum(
             storage.nbytes()
