@@ -76,7 +76,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     oneDNN, which computes a 1 x 1 convolution, chooses its kernels by what the
     CPU can do; MKL, which computes a matrix product, by who made it. Compiled,
-    the convolution would be the slower one.
+    the convolution would be the slower one. On one thread PyTorch leaves to
+    oneDNN only what is dilated, which says nothing of a single point.
     """
     if (
         _HAS_ONEDNN
@@ -85,7 +86,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         and x.device.type == 'cpu'
         and x.shape[:3].numel() >= 128  # oneDNN's gradients are slow below
     ):
-        return nhwc(F.conv2d(nchw(x), weight[:, :, None, None], bias))
+        weight = weight[:, :, None, None]
+        return nhwc(F.conv2d(nchw(x), weight, bias, dilation=2))
     return F.linear(x, weight, bias)
 
 
@@ -162,7 +164,8 @@ def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.Module) -> Tensor:
         bias.detach(),
         conv.stride,
         conv.padding,
-        groups=conv.groups,
+        2 if conv.kernel_size == (1, 1) else 1,  # as in linear
+        conv.groups,
     )
 
 
