@@ -75,13 +75,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``F.linear`` of (B, H, W, C), in fp32 on x86 CPUs by a convolution.
 
     oneDNN, which computes a 1 x 1 convolution, chooses its kernels by what the
-    CPU can do; MKL, which computes a matrix product, by who made it. Compiled,
-    the convolution would be the slower one. On one thread PyTorch leaves to
-    oneDNN only what is dilated, which says nothing of a single point.
+    CPU can do; MKL, which computes a matrix product, by who made it. The
+    dilation says nothing of a single point, but without one PyTorch would not
+    leave it to oneDNN on one thread, and Inductor would take MKL after all.
     """
     if (
         _HAS_ONEDNN
-        and not is_compiling()
         and x.dtype == torch.float32
         and x.device.type == 'cpu'
         and x.shape[:3].numel() >= 128  # oneDNN's gradients are slow below
