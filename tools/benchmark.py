@@ -17,8 +17,7 @@ The floor of a row is the longer of two times that nothing can beat here: its
 products (not what with_cp recomputes) at the rate of the machine's best matrix
 product, and the memory that it must cross (training: what autograd keeps,
 written once and read once) at the bandwidth of a copy. Both are measured
-first, in the same run. What the compiler itself takes counts in the compiled
-row's memory on a CPU.
+first, in the same run.
 
 Needs a checkout (the plain form is tests/plain_smt.py) and Linux.
 """
@@ -55,12 +54,15 @@ PEERS = {
         gap_before_final_norm=False,
     ),
     'pvtv2-b2': dict(
-        type='mmdet.PyramidVisionTransformerV2', num_layers=[3, 4, 6, 3]
+        type='mmdet.PyramidVisionTransformerV2',
+        num_layers=[3, 4, 6, 3],
+        drop_path_rate=0.0,
     ),
     'resnet-50': dict(type='mmdet.ResNet', depth=50, norm_eval=False),
 }
 DEFAULT_ROWS = ('mmsmt', 'mmsmt with_cp', 'plain', *PEERS)
 DTYPES = dict(fp32='float32', bf16='bfloat16', fp16='float16')
+PICTURES = ('.png', '.pdf', '.svg')
 MIB = 2**20
 OUT_OF_MEMORY = (
     'out of memory',
@@ -130,8 +132,12 @@ def parse_args() -> argparse.Namespace:
         args.rows.append('release')
     if 'release' in args.rows and not args.release:
         parser.error("the row 'release' needs --release PATH, a clone of it")
+    if args.rows == ['mmsmt with_cp'] and 'inference' in args.tasks:
+        parser.error('with_cp is for training: name other --tasks or --rows')
     if args.plot and len(args.sizes) < 2:
         parser.error('--plot needs several --sizes')
+    if args.plot and args.plot.suffix not in PICTURES:
+        parser.error(f'--plot takes a file {" or ".join(PICTURES)}')
     return args
 
 
@@ -154,6 +160,8 @@ def main() -> None:
         print(json.dumps(ONES[args.one](args)))
         return
     machine = run_one(args, 'machine', dtypes=args.dtypes)
+    if 'failed' in machine:
+        sys.exit(f'The limits of this machine: {machine["failed"]}')
     args.device = machine['device']
     print(describe(machine), flush=True)
     cases = [
@@ -170,8 +178,6 @@ def main() -> None:
             for row in args.rows
             if case['task'] != 'inference' or row != 'mmsmt with_cp'
         ]
-        if not rows:
-            continue
         results += measure_case(args, case, rows, machine)
         print(table(results[-len(rows) :]), flush=True)
         if args.json:  # what is measured so far is not lost
@@ -254,6 +260,11 @@ def child_args() -> argparse.Namespace:
     )
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise SystemExit('There is no GPU that PyTorch can use')
+    dtypes = getattr(args, 'dtypes', [getattr(args, 'dtype', None)])
+    if (args.device, torch.__version__[:4]) == ('cpu', '2.1.') and (
+        'fp16' in dtypes
+    ):
+        raise SystemExit('PyTorch 2.1 has no fp16 autocast on a CPU')
     if args.device == 'cpu':  # fail before the system kills a neighbour
         lines = Path('/proc/meminfo').read_text().splitlines()
         (available,) = (x for x in lines if x.startswith('MemAvailable'))
@@ -290,7 +301,7 @@ def measure_machine(_: argparse.Namespace) -> dict:
         ways = [lambda x=x, w=w: F.linear(x, w)]
         if args.device == 'cpu':
             image, kernel = x.permute(0, 3, 1, 2), w[:, :, None, None]
-            ways.append(lambda i=image, k=kernel: F.conv2d(i, k))
+            ways.append(lambda i=image, k=kernel: F.conv2d(i, k, dilation=2))
         seconds = min(best_time(way) for way in ways)
         rates[name] = 2 * x.numel() * len(w) / seconds
     source = torch.ones(64 * MIB, device=args.device)
@@ -315,10 +326,7 @@ def measure_machine(_: argparse.Namespace) -> dict:
 
 
 def cpu_name() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
     names = [line for line in lines if line.startswith('model name')]
     return names[0].split(':')[1].strip() if names else platform.machine()
 
@@ -327,10 +335,11 @@ def clock(run, device: str) -> float:
     """Seconds of one pass."""
     import torch
 
+    wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    wait()
     start = time.perf_counter()
     run()
-    if device == 'cuda':
-        torch.cuda.synchronize()
+    wait()
     return time.perf_counter() - start
 
 
@@ -513,8 +522,6 @@ def make_pass(args: argparse.Namespace, model, size: tuple[int, int]):
         model.optimizer = getattr(
             model, 'optimizer', None
         ) or torch.optim.AdamW(model.parameters(), lr=1e-6)
-        if args.dtype == 'bf16':  # mmcv's nms and RoIAlign have no such kernel
-            in_fp32(model)
         batch = dict(
             inputs=list((images * 255).to(torch.uint8).cpu()),
             data_samples=[make_targets(size) for _ in range(args.batch)],
@@ -541,10 +548,13 @@ def measure(_: argparse.Namespace) -> dict:
         model.compile(dynamic=False)
     if args.task == 'detector':
         model = build_detector(model)
+        if args.dtype == 'bf16':  # mmcv's nms and RoIAlign have no such kernel
+            in_fp32(model)
     model = model.to(args.device)
-    if args.row != 'mmsmt compiled':
-        make_pass(args, model, (64, 64))()  # libraries come up
-    once = make_pass(args, model, tuple(args.size))
+    size = tuple(args.size)
+    compiled = args.row == 'mmsmt compiled'  # for this size alone
+    make_pass(args, model, size if compiled else (64, 64))()  # libraries, too
+    once = make_pass(args, model, size)
     model.zero_grad()
     if args.device == 'cuda':
         torch.cuda.synchronize()

@@ -31,11 +31,7 @@ from mmcv.ops import multi_scale_deform_attn
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmsmt.models.smt import (
-    MultiHeadSelfAttention,
-    ScaleAwareModulation,
-    Stem,
-)
+from mmsmt.models.smt import Stem
 
 # MMDetection 2 counted its two-stage detectors with so many.
 BOX_PROPOSALS = 1000
@@ -105,23 +101,8 @@ _NOT_IN_TORCH = (
 # Modules ---------------------------------------------------------------------
 
 
-def _in_parts(name: str) -> Callable:
-    """A hook for a layer whose product SMT takes in parts.
-
-    The parts are functions of the layer's weight, so no hook on it would see
-    them.
-    """
-
-    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        module.__flops__ += (
-            inputs[0].numel() * getattr(module, name).out_features
-        )
-
-    return hook
-
-
 def _stem_relu(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-    """A hook for the ReLU at stride 2, a function too."""
+    """A hook for the ReLU at stride 2, which is a function."""
     batch, _, height, width = inputs[0].shape
     pixels = -(-height // 2) * -(-width // 2)
     module.__flops__ += batch * pixels * module.conv1.out_channels
@@ -129,12 +110,7 @@ def _stem_relu(module: nn.Module, inputs: tuple, output: Tensor) -> None:
 
 def _count_modules(model: nn.Module) -> Callable[[], int]:
     """Let mmcv's counter watch; the result says what it has seen."""
-    hooks = {
-        **get_modules_mapping(),
-        Stem: _stem_relu,
-        ScaleAwareModulation: _in_parts('s'),
-        MultiHeadSelfAttention: _in_parts('kv'),
-    }
+    hooks = {**get_modules_mapping(), Stem: _stem_relu}
     seen = []
     for module in model.modules():
         # The hosts derive from convolutions and norms; mmcv's table does not

@@ -77,13 +77,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     oneDNN, which computes a 1 x 1 convolution, chooses its kernels by what the
     CPU can do; MKL, which computes a matrix product, by who made it. The
     dilation says nothing of a single point, but without one PyTorch would not
-    leave it to oneDNN on one thread, and Inductor would take MKL after all.
+    leave it to oneDNN on one thread.
     """
     if (
         _HAS_ONEDNN
         and x.dtype == torch.float32
         and x.device.type == 'cpu'
-        and x.shape[:3].numel() >= 128  # oneDNN's gradients are slow below
+        # Below, oneDNN's gradients are slow, or PyTorch does not ask it.
+        and (
+            is_compiling()
+            or (x.shape[:3].numel() >= 128 and x.numel() > 20480)
+        )
     ):
         weight = weight[:, :, None, None]
         return nhwc(F.conv2d(nchw(x), weight, bias, dilation=2))
@@ -98,12 +102,30 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
+def in_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
+    """``layer(x)`` in equal parts of the channels, by a product for each.
+
+    Each is dense, as a convolution wants it, where a slice of one wide product
+    would have to be copied. Where someone looks at the layer, or has put
+    another in its place, it is called as it is.
+    """
+    if type(layer) is not Linear or _has_hooks(layer):
+        return list(layer(x).chunk(parts, dim=3))
+    return [
+        linear(x, weight, bias)
+        for weight, bias in zip(
+            layer.weight.chunk(parts), layer.bias.chunk(parts)
+        )
+    ]
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """``softmax(Q K^T / sqrt(d)) V`` of (B, heads, N, d) tensors.
 
     The N x N map is never stored whole: that is what PyTorch's fused kernels
-    are for. The CPU's is no faster in bf16 than in fp32; there a few hundred
-    rows of the map at a time, rounded to bf16, take half of its time.
+    are for. The CPU's is no faster in bf16 than in fp32 (without AMX, which
+    was not measured); there a few hundred rows of the map at a time, rounded
+    to bf16, take half of its time.
     """
     n = k.shape[2]
     if q.dtype != torch.bfloat16 or n < 1024 or not _inferred_on_cpu(q):
@@ -132,7 +154,7 @@ def is_local(norm: nn.Module) -> bool:
     """Whether a norm looks at one place only: a batch norm that applies its
     running statistics, or none (where it was folded into a convolution)."""
     return isinstance(norm, nn.Identity) or (
-        isinstance(norm, _BatchNorm)
+        _is_plain_bn(norm)
         and not norm.training
         and norm.running_var is not None
     )
@@ -142,7 +164,8 @@ def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.Module) -> Tensor:
     """``bn(conv(x))``; at inference on a CPU one convolution does both."""
     if not (
         _inferred_on_cpu(x)
-        and isinstance(bn, _BatchNorm)
+        and type(conv) is nn.Conv2d
+        and _is_plain_bn(bn)
         and is_local(bn)
         and not (_has_hooks(conv) or _has_hooks(bn))
     ):
@@ -219,6 +242,14 @@ def _inferred_on_cpu(x: Tensor) -> bool:
     """Whether eager code on a CPU may do as it likes with the result."""
     return x.device.type == 'cpu' and not (
         torch.is_grad_enabled() or torch.jit.is_tracing() or is_compiling()
+    )
+
+
+def _is_plain_bn(norm: nn.Module) -> bool:
+    """Whether it is a batch norm that computes what PyTorch's do."""
+    return type(norm).forward in (
+        _BatchNorm.forward,
+        nn.SyncBatchNorm.forward,
     )
 
 
@@ -431,15 +462,7 @@ class ScaleAwareModulation(nn.Module):
 
     def forward(self, x: Tensor, rows: slice = ALL) -> Tensor:
         """(B, H, W, C) to those rows of (B, H, W, C)."""
-        # One product per head: each result is dense, as its convolution wants
-        # it, where a slice of one wide product would have to be copied.
-        heads = [
-            linear(x, weight, bias)
-            for weight, bias in zip(
-                self.s.weight.chunk(self.num_heads),
-                self.s.bias.chunk(self.num_heads),
-            )
-        ]
+        heads = in_parts(self.s, x, self.num_heads)
         heads = [crop(head, rows) for head in self.mhmc(heads)]
         return self.proj(self.saa(heads) * self.v(crop(x, rows)))
 
@@ -455,7 +478,7 @@ class MultiHeadSelfAttention(nn.Module):
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.width, self.halo = embed_dims, None
+        self.halo = None  # every token sees every other
         self.q = Linear(embed_dims, embed_dims)
         self.kv = Linear(embed_dims, 2 * embed_dims)
         self.local_conv = nn.Conv2d(
@@ -465,15 +488,10 @@ class MultiHeadSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rows: slice = ALL) -> Tensor:
         """(B, H, W, C) to those rows of (B, H, W, C)."""
-        # K and V as two products: V is dense, as its convolution wants it.
-        (k_weight, v_weight), (k_bias, v_bias) = (
-            self.kv.weight.chunk(2),
-            self.kv.bias.chunk(2),
-        )
-        v = linear(x, v_weight, v_bias)
+        k, v = in_parts(self.kv, x, 2)
         out = attention(
             self._split(self.q(crop(x, rows))),
-            self._split(linear(x, k_weight, k_bias)),
+            self._split(k),
             self._split(v),
         )
         detail = crop(nhwc(self.local_conv(nchw(v))), rows)
@@ -571,7 +589,7 @@ class SMTBlock(nn.Module):
         branch: nn.Module,
     ) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
-            return recomputed(self, half, x, ALL)
+            return recomputed(branch, half, x, ALL)
         if (
             _inferred_on_cpu(x)
             and not self.training
