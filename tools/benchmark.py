@@ -260,11 +260,6 @@ def child_args() -> argparse.Namespace:
     )
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise SystemExit('There is no GPU that PyTorch can use')
-    dtypes = getattr(args, 'dtypes', [getattr(args, 'dtype', None)])
-    if (args.device, torch.__version__[:4]) == ('cpu', '2.1.') and (
-        'fp16' in dtypes
-    ):
-        raise SystemExit('PyTorch 2.1 has no fp16 autocast on a CPU')
     if args.device == 'cpu':  # fail before the system kills a neighbour
         lines = Path('/proc/meminfo').read_text().splitlines()
         (available,) = (x for x in lines if x.startswith('MemAvailable'))
@@ -287,6 +282,10 @@ def measure_machine(_: argparse.Namespace) -> dict:
     import mmsmt
 
     args = child_args()
+    if (args.device, torch.__version__[:4]) == ('cpu', '2.1.') and (
+        'fp16' in args.dtypes
+    ):
+        raise SystemExit('PyTorch 2.1 has no fp16 autocast on a CPU')
     rates = {}
 
     def best_time(run) -> float:

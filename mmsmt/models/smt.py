@@ -153,11 +153,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def is_local(norm: nn.Module) -> bool:
     """Whether a norm looks at one place only: a batch norm that applies its
     running statistics, or none (where it was folded into a convolution)."""
-    return isinstance(norm, nn.Identity) or (
-        _is_plain_bn(norm)
-        and not norm.training
-        and norm.running_var is not None
-    )
+    return isinstance(norm, nn.Identity) or _applies_statistics(norm)
 
 
 def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.Module) -> Tensor:
@@ -165,8 +161,7 @@ def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.Module) -> Tensor:
     if not (
         _inferred_on_cpu(x)
         and type(conv) is nn.Conv2d
-        and _is_plain_bn(bn)
-        and is_local(bn)
+        and _applies_statistics(bn)
         and not (_has_hooks(conv) or _has_hooks(bn))
     ):
         return bn(conv(x))
@@ -245,11 +240,13 @@ def _inferred_on_cpu(x: Tensor) -> bool:
     )
 
 
-def _is_plain_bn(norm: nn.Module) -> bool:
-    """Whether it is a batch norm that computes what PyTorch's do."""
-    return type(norm).forward in (
-        _BatchNorm.forward,
-        nn.SyncBatchNorm.forward,
+def _applies_statistics(norm: nn.Module) -> bool:
+    """Whether it is a batch norm that computes what PyTorch's do, and now from
+    its running statistics."""
+    return (
+        type(norm).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+        and not norm.training
+        and norm.running_var is not None
     )
 
 
