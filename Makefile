@@ -6,15 +6,19 @@
 # make bench    set up and measure time and memory of SMT-S and its peers; BENCH=
 #               passes options on (without a GPU, half an hour)
 # STACK=openmmlab takes the frozen upstream packages; PYTHON=python3.11 the
-# interpreter to set up with.
+# interpreter to set up with; COMPILE=1 compiles mmcv's operators (a C++
+# compiler, ten minutes or more); ENV=NAME another folder under .venv.
 STACK ?= onedl
 PYTHON ?= python3
-BIN = .venv/$(STACK)/bin
+COMPILE ?=
+ENV ?= $(STACK)$(if $(COMPILE),-compiled)
+BIN = .venv/$(ENV)/bin
 
 .PHONY: env demo test lint rehearse-all bench clean
 
 env:
-	@$(PYTHON) tools/setup_env.py --stack $(STACK)
+	@$(PYTHON) tools/setup_env.py --stack $(STACK) --env $(ENV) \
+	    $(if $(COMPILE),--compile)
 
 demo: env
 	@$(BIN)/python tools/demo.py --work-dir work_dirs/demo_$(STACK)

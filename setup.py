@@ -37,23 +37,24 @@ class BuildWithConfigs(build_py):
 
 
 # No hard requirement: both stacks claim the same import names, so requiring
-# either would break the other. The pins are what the tests run on.
+# either would break the other. The tests run on the pins in requirements/.
+# mmcv comes without compiled operators in both; see mmsmt/ops.
 EXTRAS = {
     'onedl': [
-        'torch==2.12.1',
-        'torchvision==0.27.1',
+        'torch>=2.6,<2.15',
+        'torchvision>=0.21,<0.30',
         'onedl-mmengine==0.10.12',
         'onedl-mmcv==2.3.6',
         'onedl-mmdetection==3.5.1',
         'onedl-mmsegmentation==1.4.2',
         'onedl-mmpretrain==1.3.6',
-        'setuptools>=80,<82',
+        'setuptools<82',
     ],
     'openmmlab': [
-        'torch==2.1.2',
-        'torchvision==0.16.2',
+        'torch>=2.1,<2.2',
+        'torchvision>=0.16,<0.17',
         'mmengine==0.10.7',
-        'mmcv==2.1.0',
+        'mmcv-lite==2.1.0',
         'mmdet==3.3.0',
         'mmsegmentation==1.2.2',
         'mmpretrain==1.2.0',

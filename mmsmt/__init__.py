@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from .ops import install as _serve_operators
 from .version import __version__
 
 __all__ = ['SMT', '__version__']
@@ -10,6 +11,7 @@ __all__ = ['SMT', '__version__']
 # broken environment) work without them.
 _CORE = ('torch', 'mmengine', 'mmcv')
 _MISSING = [name for name in _CORE if find_spec(name) is None]
+_serve_operators()  # before mmcv's are imported
 
 if not _MISSING:
     try:

@@ -36,7 +36,7 @@ FRESH = (
 
 
 class Problem(NamedTuple):
-    """What is wrong, and the command that mends it."""
+    """A fault of the environment, and the command that repairs it."""
 
     what: str
     cure: str
@@ -129,11 +129,14 @@ def diagnose(
     for module, names in have.items():
         odd = [name for name in names if name in _OTHERS]
         if len(names) > 1 and odd:
+            # The fork's package is pure Python; upstream's has to be compiled.
+            keep = 'onedl-mmcv' if 'onedl-mmcv' in names else odd[0]
             problems.append(
                 Problem(
-                    f'{module} is installed more than once: {named(*names)}',
-                    f'pip uninstall -y {" ".join(names)}, then install one '
-                    'of them again',
+                    f'{module}/ has two owners: {named(*names)}. Updating or '
+                    'removing one deletes files of the other',
+                    f'pip uninstall -y {" ".join(names)} && pip install '
+                    f'--no-deps {keep}=={packages[keep]}',
                 )
             )
 
@@ -147,27 +150,11 @@ def diagnose(
     if problems:
         return problems
 
-    error = probe('mmcv') or probe('mmcv._ext')
+    error = probe('mmcv')
     if error:
         mmcv = named(*have['mmcv'])
-        if 'undefined symbol' in error:
-            what = (
-                f'{mmcv} was compiled for another torch than {named("torch")}'
-            )
-        elif "No module named 'mmcv._ext'" in error:
-            what = f'{mmcv} has no compiled ops'
-        else:
-            what = f'{mmcv} does not import'
-        return [
-            Problem(
-                f'{what} ({error})',
-                'compile it for this torch: pip uninstall -y '
-                f'{" ".join(have["mmcv"])} && MMCV_WITH_OPS=1 pip install '
-                '--no-build-isolation --no-cache-dir --no-binary :all: '
-                f'--no-deps {_pin(have, packages)}; or {FRESH}',
-            )
-        ]
-    problems += _check_cuda_ops(named(*have['mmcv']))
+        return [Problem(f'{mmcv} does not import ({error})', FRESH)]
+    problems += _check_operators(packages, named(*have['mmcv']))
     hosts = [m for m in HOSTS if m in have] if needs is None else needs
     for module in hosts:
         if module not in have:
@@ -208,29 +195,47 @@ def _check_torchvision(
     ]
 
 
-def _check_cuda_ops(mmcv: str) -> list[Problem]:
-    """Whether mmcv's ops run on the GPU, where there is one."""
-    import torch
+def _check_operators(packages: Mapping[str, str], mmcv: str) -> list[Problem]:
+    """Check that mmcv's operators are computed, on a GPU where there is one.
 
-    if not torch.cuda.is_available():
+    Compiled ones are not needed: torchvision's serve (:mod:`mmsmt.ops`).
+    """
+    if 'torchvision' not in packages:
+        torch = re.match(r'2\.(\d+)', packages['torch'])
+        version = f'=="0.{int(torch[1]) + 15}.*"' if torch else ''
+        return [
+            Problem(
+                "torchvision is not installed. mmcv's operators are computed "
+                'by its kernels where they are not compiled, and mmpretrain '
+                'needs it',
+                f'pip install torchvision{version}; or {FRESH}',
+            )
+        ]
+    if not gpu_count():
         return []
-    from mmcv.ops import get_compiling_cuda_version
+    try:
+        from mmcv.ops import get_compiling_cuda_version
 
-    if re.match(r'\d', get_compiling_cuda_version()):
+        cuda = get_compiling_cuda_version()
+    except Exception:  # mmsmt does not import: reported elsewhere
+        return []
+    if re.match(r'\d', cuda):
         return []
     return [
         Problem(
-            f'there is a GPU, but the ops of {mmcv} are compiled for the CPU '
-            'only',
-            'install the CUDA toolkit (nvcc) of this torch, then compile mmcv '
-            f'again: {FRESH}',
+            f'there is a GPU, but the operators of {mmcv} run on the CPU only',
+            "install the packages that use torchvision's CUDA kernels, which "
+            f'need no nvcc: {FRESH}; or compile mmcv with the CUDA toolkit of '
+            'this torch: python3 tools/setup_env.py --compile',
         )
     ]
 
 
-def _pin(have: Mapping[str, list[str]], packages: Mapping[str, str]) -> str:
-    name = have['mmcv'][0]
-    return f'{"mmcv" if name in _OTHERS else name}=={packages[name]}'
+def gpu_count() -> int:
+    """Return the number of GPUs that torch can use."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def check(needs: tuple[str, ...] | None = None) -> None:

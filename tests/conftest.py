@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import mmsmt  # noqa: F401, serves the operators before mmcv.ops is imported
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))
 

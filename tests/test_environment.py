@@ -4,6 +4,7 @@ import pytest
 
 from mmsmt import environment
 from mmsmt.environment import STACKS, diagnose
+from mmsmt.ops import operators_in_use
 
 VERSIONS = {
     'onedl': {
@@ -38,12 +39,10 @@ def test_a_missing_host_matters_only_where_it_is_needed(stack):
     assert problem.what == 'mmseg is not installed'
 
 
-NO_OPS = "ModuleNotFoundError: No module named 'mmcv._ext'"
 REFUSED = (
     'AssertionError: MMCV==2.3.6 is used but incompatible. Please install '
     'mmcv>=2.0.0rc4, <2.2.0.'
 )
-OTHER_TORCH = 'ImportError: mmcv/_ext.so: undefined symbol: _ZN3c10'
 OPENMMLAB = VERSIONS['openmmlab']
 
 
@@ -57,22 +56,29 @@ OPENMMLAB = VERSIONS['openmmlab']
             'pip uninstall -y onedl-mmcv mmengine mmcv',
         ),
         (
-            OPENMMLAB,
-            dict(mmcv__ext=NO_OPS),
-            ('mmcv 1 has no compiled ops',),
-            'MMCV_WITH_OPS=1 pip install --no-build-isolation',
-        ),
-        (
-            OPENMMLAB,
-            dict(mmcv__ext=OTHER_TORCH),
-            ('mmcv 1 was compiled for another torch than torch 2.1.2',),
-            '--no-cache-dir',
-        ),
-        (
             {**OPENMMLAB, 'mmcv-lite': '2.1.0'},
             {},
-            ('mmcv is installed more than once', 'mmcv-lite 2.1.0'),
-            'pip uninstall -y mmcv mmcv-lite',
+            ('mmcv/ has two owners', 'mmcv 1 and mmcv-lite 2.1.0'),
+            'pip uninstall -y mmcv mmcv-lite && pip install --no-deps '
+            'mmcv-lite==2.1.0',
+        ),
+        (
+            {**VERSIONS['onedl'], 'mmcv-lite': '2.1.0'},
+            {},
+            ('mmcv/ has two owners', 'onedl-mmcv 1 and mmcv-lite 2.1.0'),
+            'pip install --no-deps onedl-mmcv==1',
+        ),
+        (
+            {k: v for k, v in OPENMMLAB.items() if k != 'torchvision'},
+            {},
+            ('torchvision is not installed', "mmcv's operators"),
+            'pip install torchvision=="0.16.*"',
+        ),
+        (
+            OPENMMLAB,
+            dict(mmcv="ModuleNotFoundError: No module named 'addict'"),
+            ('mmcv 1 does not import', 'addict'),
+            'tools/setup_env.py',
         ),
         (
             OPENMMLAB,
@@ -108,6 +114,17 @@ def test_broken_environments(packages, errors, what, cure):
     assert cure in problem.cure
 
 
+@pytest.mark.parametrize('cuda, lines', [('12.1', 0), ('not available', 1)])
+def test_operators_of_a_machine_with_a_gpu(monkeypatch, cuda, lines):
+    monkeypatch.setattr(environment, 'gpu_count', lambda: 1)
+    monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version', lambda: cuda)
+    problems = diagnose(OPENMMLAB, failing())
+    assert len(problems) == lines
+    for problem in problems:
+        assert 'the operators of mmcv 1 run on the CPU only' in problem.what
+        assert 'need no nvcc' in problem.cure
+
+
 def test_check_is_one_error(monkeypatch):
     packages = {**OPENMMLAB, 'onedl-mmcv': '2.3.6'}
     monkeypatch.setattr(environment, 'installed', lambda: packages)
@@ -121,6 +138,9 @@ def test_doctor_here(python, root):
     output = python(root / 'tools/doctor.py', cwd=root).stdout
     for words in ('torch', 'gpu', 'mmcv wheels', 'data/coco', 'All is well'):
         assert words in output
+    assert 'operators    ' in output
+    source = 'compiled' if operators_in_use() == 'compiled' else 'torchvision'
+    assert f'{source} operators, SMT in' in output
     assert 'mmdet, mmseg, mmpretrain' in output
 
 
@@ -145,16 +165,6 @@ def test_doctor_sees_a_mixed_environment(python, root, tmp_path):
         assert f'{other} 9.9' in result.stdout
         assert 'pip uninstall -y' in result.stdout
         assert 'Traceback' not in result.stdout
-
-
-def test_doctor_sees_mmcv_without_ops(python, root, tmp_path):
-    code = 'import sys; sys.modules["mmcv._ext"] = None'
-    (tmp_path / 'sitecustomize.py').write_text(code)
-    result = python(
-        'tools/doctor.py', cwd=root, check=False, PYTHONPATH=str(tmp_path)
-    )
-    assert result.returncode == 1
-    assert 'WRONG' in result.stdout and 'mmcv' in result.stdout
 
 
 # As if a package were not installed.

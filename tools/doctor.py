@@ -10,18 +10,23 @@ import platform
 import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 # What each import prints on its own is no part of the diagnosis.
 warnings.simplefilter('ignore')
 
 
-def load_environment():
-    """mmsmt/environment.py, alone: the rest may not import."""
+def load_alone(name: str) -> ModuleType:
+    """Load a module of mmsmt without the rest, which may not import.
+
+    Args:
+        name: Path inside the package, without ``.py``.
+    """
     spec = importlib.util.find_spec('mmsmt')
     if spec is None:
         sys.exit('mmsmt is not installed. Cure: pip install -e .')
-    path = Path(spec.submodule_search_locations[0], 'environment.py')
-    spec = importlib.util.spec_from_file_location('_environment', path)
+    path = Path(spec.submodule_search_locations[0], f'{name}.py')
+    spec = importlib.util.spec_from_file_location(f'_{path.stem}', path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -34,7 +39,8 @@ def main() -> int:
         '--brief', action='store_true', help='one line if all is well'
     )
     brief = parser.parse_args().brief
-    environment = load_environment()
+    load_alone('ops/finder').install()
+    environment = load_alone('environment')
     packages = environment.installed()
     problems = environment.diagnose(packages)
     if not problems:
@@ -44,6 +50,7 @@ def main() -> int:
         for name, version in packages.items():
             print(f'{name:24s} {version}')
         describe_machine()
+        print(f'operators    {operators()[1]}')
     for problem in problems:
         print(f'WRONG        {problem.what}\n  cure:      {problem.cure}')
     if not problems:
@@ -51,7 +58,8 @@ def main() -> int:
         found = [host for host in environment.HOSTS if host in hosts]
         absent = [host for host in environment.HOSTS if host not in hosts]
         print(
-            f'All is well: torch {packages["torch"]}, mmcv with ops, SMT in '
+            f'All is well: torch {packages["torch"]}, '
+            f'{operators()[0]} operators, SMT in '
             f'{", ".join(found) or "mmengine"}'
             + (f'; not installed: {", ".join(absent)}' if absent else '')
         )
@@ -59,7 +67,7 @@ def main() -> int:
 
 
 def check_registry(environment) -> list:
-    """Whether every host that is there finds SMT."""
+    """Check that every installed host finds SMT."""
     try:
         from mmengine.registry import MODELS, init_default_scope
 
@@ -84,6 +92,28 @@ def check_registry(environment) -> list:
     return problems
 
 
+def operators() -> tuple[str, str]:
+    """Return the source of mmcv's operators, and a line about them."""
+    try:
+        from mmcv.ops import get_compiler_version, get_compiling_cuda_version
+
+        from mmsmt.ops import operators_in_use, permanent
+
+        source = operators_in_use()
+        compiler, cuda = get_compiler_version(), get_compiling_cuda_version()
+    except Exception as error:
+        return 'no', f'do not import: {error}'
+    if source == 'compiled':
+        return source, f'compiled ({compiler}, CUDA {cuda})'
+    where = 'in every Python of this environment'
+    if not permanent.find_files():
+        where = (
+            'after "import mmsmt"; in every Python of this environment by '
+            '"python -m mmsmt.ops.permanent"'
+        )
+    return source, f"torchvision's (CUDA {cuda}), {where}"
+
+
 def describe_machine() -> None:
     try:
         import torch
@@ -93,7 +123,7 @@ def describe_machine() -> None:
     count = torch.cuda.device_count()
     names = [torch.cuda.get_device_name(i) for i in range(count)]
     print(f'gpu          {", ".join(names) or "none: runs on the CPU"}')
-    print(f'cores        {len(os.sched_getaffinity(0))}')
+    print(f'cores        {count_cores()}')
     cache = Path(torch.hub.get_dir(), 'checkpoints')
     weights = sorted(path.name for path in cache.glob('smt_*.pth'))
     print(f'weights      {cache}: {", ".join(weights) or "no smt_*.pth yet"}')
@@ -107,6 +137,13 @@ def describe_machine() -> None:
     ):
         state = 'there' if Path(path).exists() else 'not there'
         print(f'{name:12s} {path}: {state}')
+
+
+def count_cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == '__main__':

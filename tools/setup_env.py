@@ -1,11 +1,13 @@
-"""Make the project's environment: .venv/<stack>, with mmcv's compiled ops.
+"""Make an environment of the project: .venv/<name>.
 
-    python3 tools/setup_env.py [--stack onedl|openmmlab]
+    python3 tools/setup_env.py [--stack onedl|openmmlab] [--compile]
 
-Needs Python 3.10 or later with pip and, the first time, a C++ compiler; uv is
-fetched when absent. Versions are those of requirements/<stack>.txt. mmcv is
-compiled once and its wheel kept in the user's cache, under a name that holds
-everything it was built for; a ready environment is left as it is.
+Needs Python 3.10 or later with pip; uv is fetched when absent. Versions are
+those of requirements/<stack>.txt. Nothing is compiled: mmcv comes without its
+operators, and torchvision's serve (mmsmt/ops). With --compile mmcv's own are
+built, for which a C++ compiler and Python's headers are needed, and nvcc for a
+GPU; the wheel is kept in the user's cache, under a name that holds everything
+it was built for. A ready environment is left as it is.
 """
 
 import argparse
@@ -26,10 +28,11 @@ CACHE = Path(
     os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'mmsmt'
 )
 UV_VERSION = '0.13.8'
-# mmcv's distribution, and the Pythons that the stack's torch is published for.
+# mmcv's distribution without compiled operators, the one that is compiled, and
+# the Pythons that the stack was tried on.
 STACKS = {
-    'onedl': ('onedl-mmcv', (3, 10), (3, 14)),
-    'openmmlab': ('mmcv', (3, 10), (3, 11)),
+    'onedl': ('onedl-mmcv', 'onedl-mmcv', (3, 10), (3, 13)),
+    'openmmlab': ('mmcv-lite', 'mmcv', (3, 10), (3, 11)),
 }
 
 
@@ -41,10 +44,22 @@ def main() -> None:
         default=os.environ.get('STACK') or 'onedl',
         help='the package set (default: $STACK, or onedl)',
     )
-    stack = parser.parse_args().stack
+    parser.add_argument(
+        '--env',
+        metavar='NAME',
+        help='folder under .venv (default: the stack, with -compiled where '
+        'mmcv is compiled)',
+    )
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help="compile mmcv's operators instead of using torchvision's",
+    )
+    args = parser.parse_args()
+    stack = args.stack
     if stack not in STACKS:
         stop(f"STACK='{stack}' is none of {', '.join(STACKS)}.")
-    mmcv, low, high = STACKS[stack]
+    pure, compiled, low, high = STACKS[stack]
     version = sys.version_info[:2]
     if not low <= version <= high:
         stop(
@@ -53,14 +68,16 @@ def main() -> None:
             'Name another one with PYTHON, for example '
             f'"make test STACK={stack} PYTHON=python{dotted(high)}".'
         )
+    name = args.env or stack + ('-compiled' if args.compile else '')
     lock = ROOT / 'requirements' / f'{stack}.txt'
-    env = ROOT / '.venv' / stack
+    env = ROOT / '.venv' / name
     stamp = env / 'ready'
-    gpu = str(Path('/dev/nvidiactl').exists() and bool(shutil.which('nvcc')))
-    key = '\n'.join(
-        [sys.version, str(ROOT), gpu]
-        + [digest(p) for p in (lock, ROOT / 'setup.py', Path(__file__))]
-    )
+    ops = ROOT / 'mmsmt' / 'ops'
+    sources = lock, ROOT / 'setup.py', Path(__file__)
+    sources += ops / 'finder.py', ops / 'permanent.py'
+    key = [sys.version, str(ROOT), str(args.compile and has_nvcc())]
+    key += [str(args.compile), *map(digest, sources)]
+    key = '\n'.join(key)
     if stamp.is_file() and stamp.read_text() == key:
         return
     start = time.time()
@@ -68,39 +85,52 @@ def main() -> None:
     say(f'Setting up {env.relative_to(ROOT)} (Python {dotted(version)})')
     shutil.rmtree(env, ignore_errors=True)
     run(uv, 'venv', '-q', '--python', sys.executable, env)
-    python = env / 'bin' / 'python'
+    python = env / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
     pins = lock.read_text()
-    mmcv_pin = re.search(rf'^{mmcv}==\S+', pins, re.M)[0]
-    rest = env / 'requirements.txt'
-    rest.write_text(pins.replace(mmcv_pin, ''))
+    mmcv_pin = re.search(rf'^{pure}==\S+', pins, re.M)[0]
+    chosen = env / 'requirements.txt'
+    chosen.write_text(pins.replace(mmcv_pin, '') if args.compile else pins)
     say('Installing torch and the OpenMMLab packages')
     install = [uv, 'pip', 'install', '-q', '--no-deps', '--python', python]
     setuptools = re.search(r'^setuptools==\S+', pins, re.M)[0]
     constraint = env / 'build-constraints.txt'
     constraint.write_text(setuptools + '\n')
-    run(*install, '--build-constraints', constraint, '-r', rest)
-    wheel = mmcv_wheel(python, mmcv_pin, stack)
-    run(*install, wheel)
-    run(*install, '--build-constraints', constraint, '-e', ROOT)
+    install += ['--build-constraints', constraint]
+    # In one command: packages that have to be built, mmcv and mmsmt, are so
+    # in environments of their own, mmcv's without a torch to compile for.
+    run(*install, '-r', chosen, '-e', ROOT)
+    at_fault = ''
+    if args.compile:
+        pin = mmcv_pin.replace(f'{pure}==', f'{compiled}==')
+        wheel = mmcv_wheel(python, pin, env.name)
+        run(*install, wheel)
+        at_fault = f' If mmcv is at fault, delete\n  {wheel}\nfirst.'
+    else:
+        run(python, ops / 'permanent.py', stdout=subprocess.DEVNULL)
     check = subprocess.run(
         [python, ROOT / 'tools' / 'doctor.py', '--brief'], cwd=ROOT
     )
     if check.returncode:
         stop(
-            'The environment was made but does not work (see above). If '
-            f'mmcv is at fault, delete\n  {wheel}\nand run this again.'
+            'The environment was made but does not work (see above). Run this '
+            f'again after the cure.{at_fault}'
         )
     stamp.write_text(key)
     say(f'Ready after {time.time() - start:.0f} s')
 
 
+def has_nvcc() -> bool:
+    """Return whether mmcv would be compiled for a GPU."""
+    return Path('/dev/nvidiactl').exists() and bool(shutil.which('nvcc'))
+
+
 def find_uv() -> str:
-    """uv on the PATH, or a copy in the cache, fetched the first time."""
+    """Return uv from the PATH, or from the cache, fetched the first time."""
     found = shutil.which('uv')
     if found:
         return found
     home = CACHE / f'uv-{UV_VERSION}'
-    uv = home / 'bin' / 'uv'
+    uv = home / 'bin' / ('uv.exe' if os.name == 'nt' else 'uv')
     if not uv.is_file():
         say('Fetching uv')
         shutil.rmtree(home, ignore_errors=True)
@@ -110,8 +140,8 @@ def find_uv() -> str:
     return str(uv)
 
 
-def mmcv_wheel(python: Path, pin: str, stack: str) -> Path:
-    """mmcv's wheel for this torch and Python: from the cache, or compiled."""
+def mmcv_wheel(python: Path, pin: str, env: str) -> Path:
+    """Return mmcv's wheel for this torch and Python, compiled or cached."""
     probe = (
         'import torch; from torch.utils.cpp_extension import CUDA_HOME as h;'
         'print(torch.__version__, torch.version.cuda '
@@ -128,7 +158,8 @@ def mmcv_wheel(python: Path, pin: str, stack: str) -> Path:
         say(
             "WARNING: there is a GPU but no CUDA toolkit (nvcc): mmcv's ops "
             'are compiled for the CPU only, and detectors will not train on '
-            'the GPU. Install the toolkit of this torch and run this again.'
+            'the GPU. Install the toolkit of this torch and run this again, '
+            'or leave out --compile, which needs none.'
         )
     name = '-'.join(
         [
@@ -155,7 +186,7 @@ def mmcv_wheel(python: Path, pin: str, stack: str) -> Path:
             'Debian or Ubuntu: apt-get install python3-dev'
         )
     home.parent.mkdir(parents=True, exist_ok=True)
-    log = ROOT / '.venv' / f'mmcv-build-{stack}.log'
+    log = ROOT / '.venv' / f'mmcv-build-{env}.log'
     say(f'Compiling {pin} for torch {torch}: 5 to 10 minutes, once.')
     say(f'Its output goes to {log}')
     with tempfile.TemporaryDirectory(dir=home.parent) as build:
@@ -208,14 +239,15 @@ def compile_logged(command: list, environ: dict, log: Path) -> int:
 
 
 def jobs() -> str:
-    """Compiler processes: one a core, but 2 GiB of memory for each."""
+    """Count compiler processes: one a core, with 2 GiB of memory for each."""
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     by_memory = max(1, memory // 2**31)
     default = min(len(os.sched_getaffinity(0)), by_memory)
     return os.environ.get('MAX_JOBS', str(default))
 
 
-def run(*command, quiet: bool = False) -> None:
+def run(*command, quiet: bool = False, stdout: int | None = None) -> None:
+    """Run a command; stop where it fails."""
     command = [str(part) for part in command]
     environ = dict(os.environ)
     if 'PIP_INDEX_URL' in environ:
@@ -224,6 +256,7 @@ def run(*command, quiet: bool = False) -> None:
         command,
         cwd=ROOT,
         env=environ,
+        stdout=stdout,
         stderr=subprocess.PIPE if quiet else None,
         text=True,
     )
@@ -251,4 +284,4 @@ if __name__ == '__main__':
     try:
         main()
     except KeyboardInterrupt:
-        stop('Interrupted; run it again to go on.')
+        stop('Interrupted; run it again to resume.')

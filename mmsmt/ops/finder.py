@@ -1,0 +1,104 @@
+"""Answer the import of ``mmcv._ext`` where no compiled one loads.
+
+Standard library only and nothing from this package at import, so that a copy
+of this file can run at the start of every Python of an environment
+(:mod:`mmsmt.ops.permanent`). The operators themselves, and with them torch and
+torchvision, are imported when the first one is called: ``mmcv.ops`` only looks
+up their names.
+"""
+
+import importlib
+import sys
+
+EXTENSION = 'mmcv._ext'
+
+
+class ExtensionFinder:
+    """Find the compiled ``mmcv._ext``, or make one of our operators."""
+
+    def find_spec(self, name, path=None, target=None):
+        """Return a spec for ``mmcv._ext``, and None for any other module."""
+        if name != EXTENSION:
+            return None
+        from importlib.machinery import ModuleSpec, PathFinder
+
+        compiled = PathFinder.find_spec(name, path)
+        origin = compiled.origin if compiled else 'mmsmt.ops'
+        return ModuleSpec(name, ExtensionLoader(compiled), origin=origin)
+
+
+class ExtensionLoader:
+    """Load the compiled module, or make the one that replaces it.
+
+    Args:
+        compiled (ModuleSpec, optional): Of the compiled module, if any.
+    """
+
+    def __init__(self, compiled) -> None:
+        self.compiled = compiled
+        self.loaded = False
+
+    def create_module(self, spec):
+        """Load the shared library; report in one line where it fails."""
+        if self.compiled is None:
+            return None
+        from importlib.util import module_from_spec
+
+        try:
+            module = module_from_spec(self.compiled)
+        except ImportError as error:
+            reason = str(error).splitlines()[0] if str(error) else repr(error)
+            print(
+                "mmsmt: mmcv's compiled operators do not load for this torch "
+                f"({reason}); torchvision's are used instead.",
+                file=sys.stderr,
+            )
+            return None
+        self.loaded = True
+        return module
+
+    def exec_module(self, module) -> None:
+        """Initialize the compiled module, or add the operators to ours."""
+        if self.loaded:
+            self.compiled.loader.exec_module(module)
+            return
+
+        def __getattr__(name):
+            if name.startswith('__'):
+                raise AttributeError(f"'{EXTENSION}' has no '{name}'")
+            operator = make_operator(name)
+            setattr(module, name, operator)
+            return operator
+
+        module.__doc__ = "mmcv's operators, computed by mmsmt.ops."
+        module.__getattr__ = __getattr__
+
+
+def make_operator(name: str):
+    """Make a function that imports the operator ``name`` when called."""
+
+    def operator(*args, **kwargs):
+        from mmsmt.ops.kernels import find_kernel
+
+        return find_kernel(name)(*args, **kwargs)
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator
+
+
+def install() -> None:
+    """Put the finder before Python's own, once a process."""
+    names = [type(finder).__name__ for finder in sys.meta_path]
+    if ExtensionFinder.__name__ not in names:
+        sys.meta_path.insert(0, ExtensionFinder())
+
+
+def operators_in_use() -> str:
+    """Return ``'compiled'`` or ``'torchvision'``, the source of mmcv.ops.
+
+    Raises:
+        ImportError: mmcv is not installed, or neither is available.
+    """
+    loader = importlib.import_module(EXTENSION).__spec__.loader
+    ours = type(loader).__name__ == ExtensionLoader.__name__
+    return 'torchvision' if ours and not loader.loaded else 'compiled'

@@ -1,0 +1,413 @@
+"""Operators of regions of interest: align and pool.
+
+mmcv's functions allocate the results and hand them over to be filled.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .common import as_dtype_of, differentiate
+
+
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Pool bilinear samples in each bin of each region.
+
+    He et al., "Mask R-CNN", ICCV 2017, section 3.
+
+    Args:
+        input: (B, C, H, W), in any memory layout.
+        rois: (N, 5), index of the image and corners in pixels.
+        output: (N, C, aligned_height, aligned_width), filled.
+        argmax_y: As ``output`` if the mode is 0, filled with the place of the
+            largest sample; else empty.
+        argmax_x: Likewise.
+        aligned_height: Bins of a region, downwards.
+        aligned_width: Bins of a region, across.
+        spatial_scale: From pixels to cells of ``input``.
+        sampling_ratio: Samples of a bin, each way; 0 for one a cell.
+        pool_mode: 0 largest, 1 average.
+        aligned: Count from the cells' centres.
+
+    Raises:
+        ValueError: On a CPU, as with the compiled operator: a region has a
+            negative size or is not finite.
+    """
+    size = aligned_height, aligned_width
+    features, rois = as_dtype_of(input, rois)
+    if aligned and not rois.is_cuda:
+        _check_extent(rois)
+    if pool_mode == 1:
+        pooled = torch.ops.torchvision.roi_align(
+            *(features, rois, spatial_scale, *size, sampling_ratio, aligned)
+        )
+        output.copy_(pooled)
+        return
+    for i, grid in enumerate(
+        _grids(rois, size, spatial_scale, sampling_ratio, aligned)
+    ):
+        if not grid.y.numel():
+            output[i], argmax_y[i], argmax_x[i] = _NOTHING, -1, -1
+            continue
+        samples = _bilinear(features[grid.image], grid.y, grid.x)
+        samples = samples.unflatten(1, (*size, -1))  # (C, h, w, samples)
+        best = samples.argmax(dim=-1)
+        largest = samples.gather(-1, best[..., None])[..., 0]
+        output[i] = largest
+        for place, axis in ((argmax_y, grid.y), (argmax_x, grid.x)):
+            axis = axis.view(1, *size, -1).expand_as(samples)
+            place[i] = axis.gather(-1, best[..., None])[..., 0]
+
+
+def _check_extent(rois: Tensor) -> None:
+    bad = ~((rois[:, 3:] >= rois[:, 1:3]).all(1) & rois.isfinite().all(1))
+    if bad.any():
+        i = int(bad.nonzero()[0])
+        raise ValueError(
+            f'RoIAlign: region {i} of {len(rois)} has a negative size or is '
+            f'not finite: (image, x1, y1, x2, y2) = {rois[i].tolist()}. Boxes '
+            'become so when training diverges.'
+        )
+
+
+# What mmcv starts the search for the largest sample with.
+_NOTHING = -10000
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``grad_input``, (B, C, H, W); see :func:`roi_align_forward`."""
+    grad, rois = as_dtype_of(grad_output, rois)
+    if pool_mode == 1:
+        size = aligned_height, aligned_width
+        shape = grad_input.shape
+        result = torch.ops.torchvision._roi_align_backward(
+            *(grad, rois, spatial_scale, *size, *shape),
+            *(sampling_ratio, aligned),
+        )
+        grad_input.copy_(result)
+        return
+    base = _planes(rois, grad_input.shape)
+    found = argmax_y != -1
+    y, x = argmax_y.to(grad.dtype), argmax_x.to(grad.dtype)
+    cells, weights = _corners(y, x, *grad_input.shape[2:])
+    # Corner after corner of each place, the order in which mmcv adds them.
+    place = base[..., None] + torch.stack(cells, dim=-1)
+    value = grad[..., None] * torch.stack(weights, dim=-1)
+    value = value.where(found[..., None], value.new_zeros(()))
+    _scatter(grad_input, place, value)
+
+
+def _scatter(target: Tensor, place: Tensor, value: Tensor) -> None:
+    """Fill ``target`` with the sums of values at flat indices."""
+    result = value.new_zeros(target.numel())
+    result.index_add_(0, place.flatten(), value.flatten())
+    target.copy_(result.view(target.shape))
+
+
+def _planes(rois: Tensor, shape: torch.Size) -> Tensor:
+    """Return the flat index of each region's first cell in each channel.
+
+    Args:
+        rois: (N, 5).
+        shape: Of the map, (B, C, H, W).
+
+    Returns:
+        (N, C, 1, 1).
+    """
+    channels, height, width = shape[1:]
+    channel = torch.arange(channels, device=rois.device)
+    plane = rois[:, 0].long()[:, None] * channels + channel
+    return (plane * (height * width))[..., None, None]
+
+
+class _Grid(NamedTuple):
+    """Sampling points of a region, bin by bin: (h * w * samples,) each."""
+
+    image: int
+    y: Tensor
+    x: Tensor
+
+
+def _grids(
+    rois: Tensor,
+    size: tuple[int, int],
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    shift: Tensor | None = None,
+) -> list[_Grid]:
+    """Place the sampling points of each region, in the order of mmcv.
+
+    Args:
+        rois: (N, 5).
+        size: Bins, downwards and across.
+        scale: From pixels to cells.
+        sampling_ratio: As in :func:`roi_align_forward`.
+        aligned: Likewise.
+        shift: (N, 2, h, w), of each bin across and downwards, as a fraction of
+            the region.
+    """
+    corners = rois[:, 1:] * scale - (0.5 if aligned else 0)
+    extent = corners[:, 2:] - corners[:, :2]
+    if not aligned:
+        extent = extent.clamp(min=1)
+    bins = extent / extent.new_tensor([size[1], size[0]])
+    counts = (bins.ceil() if sampling_ratio <= 0 else bins).tolist()
+    images = rois[:, 0].long().tolist()
+    result = []
+    for i, image in enumerate(images):
+        axes = []
+        for axis, length in ((1, size[0]), (0, size[1])):
+            count = (
+                sampling_ratio if sampling_ratio > 0 else int(counts[i][axis])
+            )
+            width = bins[i, axis]
+            start = (
+                corners[i, axis]
+                + torch.arange(length, device=rois.device) * width
+            )
+            inner = torch.arange(max(count, 0), device=rois.device) + 0.5
+            step = inner.to(width.dtype) * width / max(count, 1)
+            axes.append(start[:, None] + step)  # (bins, samples)
+        y = axes[0][:, None, :, None]
+        x = axes[1][None, :, None, :]
+        if shift is not None:
+            across, down = shift[i] * extent[i][:, None, None]
+            y = y + down[..., None, None]
+            x = x + across[..., None, None]
+        y, x = torch.broadcast_tensors(y, x)
+        result.append(_Grid(image, y.flatten(), x.flatten()))
+    return result
+
+
+def _corners(
+    y: Tensor, x: Tensor, height: int, width: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return flat indices and weights of the four cells around points.
+
+    Points more than a cell outside the map have weights of zero.
+    """
+    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
+    y, x = y.clamp(min=0), x.clamp(min=0)
+    y0, x0 = y.detach().long(), x.detach().long()
+    last_y, last_x = y0 >= height - 1, x0 >= width - 1
+    y0, x0 = y0.clamp(max=height - 1), x0.clamp(max=width - 1)
+    y1, x1 = (y0 + 1).clamp(max=height - 1), (x0 + 1).clamp(max=width - 1)
+    zero = torch.zeros_like(y)
+    low_y = torch.where(last_y, zero, y - y0)
+    low_x = torch.where(last_x, zero, x - x0)
+    high_y, high_x = 1 - low_y, 1 - low_x
+    cells = [y0 * width + x0, y0 * width + x1, y1 * width + x0]
+    cells.append(y1 * width + x1)
+    weights = [high_y * high_x, high_y * low_x, low_y * high_x]
+    weights.append(low_y * low_x)
+    return cells, [torch.where(inside, weight, zero) for weight in weights]
+
+
+def _bilinear(features: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Sample a (C, H, W) map at P points.
+
+    Returns:
+        (C, P), differentiable by all three.
+    """
+    flat = features.flatten(1)
+    cells, weights = _corners(y, x, *features.shape[1:])
+    first, *rest = (
+        weight * flat[:, cell] for cell, weight in zip(cells, weights)
+    )
+    for term in rest:  # one after the other, as mmcv adds them
+        first = first + term
+    return first
+
+
+def roi_pool_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Take the largest cell in each bin of each region.
+
+    Girshick, "Fast R-CNN", ICCV 2015. mmcv's bins are not torchvision's: it
+    does not round a region to whole cells first.
+
+    Args:
+        input: (B, C, H, W).
+        rois: (N, 5), index of the image and corners in pixels.
+        output: (N, C, pooled_height, pooled_width), filled; 0 for a bin
+            without a cell.
+        argmax: Likewise, the cell's index in the map; -1 for none.
+        pooled_height: Bins of a region, downwards.
+        pooled_width: Bins of a region, across.
+        spatial_scale: From pixels to cells of ``input``.
+    """
+    features, rois = as_dtype_of(input, rois)
+    height, width = features.shape[2:]
+    low = rois[:, 1:3] * spatial_scale
+    extent = (rois[:, 3:] + 1) * spatial_scale - low
+    ranges = []
+    for axis, bins, cells in (
+        (1, pooled_height, height),
+        (0, pooled_width, width),
+    ):
+        step = (extent[:, axis] / bins)[:, None]
+        number = torch.arange(bins, device=rois.device)
+        start = (number * step + low[:, axis, None]).floor()
+        stop = ((number + 1) * step + low[:, axis, None]).ceil()
+        start = start.long().clamp(0, cells)[..., None]
+        stop = stop.long().clamp(0, cells)[..., None]
+        cell = torch.arange(cells, device=rois.device)
+        ranges.append((cell >= start) & (cell < stop))  # (N, bins, cells)
+    valid = (extent > 0).all(dim=1).tolist()
+    for i, image in enumerate(rois[:, 0].long().tolist()):
+        if not valid[i]:
+            output[i], argmax[i] = 0, -1
+            continue
+        rows, columns = ranges[0][i], ranges[1][i]
+        for bin_y, inside_y in enumerate(rows):
+            for bin_x, inside_x in enumerate(columns):
+                ys, xs = inside_y.nonzero()[:, 0], inside_x.nonzero()[:, 0]
+                if not (len(ys) and len(xs)):
+                    output[i, :, bin_y, bin_x] = 0
+                    argmax[i, :, bin_y, bin_x] = -1
+                    continue
+                y, x, w = int(ys[0]), int(xs[0]), len(xs)
+                part = features[image, :, y : y + len(ys), x : x + w]
+                best, place = part.flatten(1).max(dim=1)
+                output[i, :, bin_y, bin_x] = best.to(output.dtype)
+                argmax[i, :, bin_y, bin_x] = (
+                    (place // w + y) * width + place % w + x
+                ).to(argmax.dtype)
+
+
+def roi_pool_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Fill ``grad_input``, (B, C, H, W); see :func:`roi_pool_forward`."""
+    grad, rois = as_dtype_of(grad_output, rois)
+    place = _planes(rois, grad_input.shape) + argmax.clamp(min=0)
+    value = grad.where(argmax >= 0, grad.new_zeros(()))
+    _scatter(grad_input, place, value)
+
+
+# Deformable pooling ----------------------------------------------------------
+
+
+def _deform_roi_pool(
+    input: Tensor,
+    offset: Tensor,
+    rois: Tensor,
+    size: tuple[int, int],
+    scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> Tensor:
+    shift = gamma * offset if offset.numel() else None
+    pooled = []
+    for grid in _grids(rois, size, scale, sampling_ratio, True, shift):
+        samples = _bilinear(input[grid.image], grid.y, grid.x)
+        count = max(grid.y.numel() // (size[0] * size[1]), 1)
+        pooled.append(samples.unflatten(1, (*size, -1)).sum(-1) / count)
+    if not pooled:
+        return input.new_zeros(0, input.shape[1], *size)
+    return torch.stack(pooled)
+
+
+def deform_roi_pool_forward(
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> None:
+    """Average bilinear samples in bins that are moved by an offset.
+
+    Dai et al., "Deformable Convolutional Networks", ICCV 2017, section 2.2.
+
+    Args:
+        input: (B, C, H, W).
+        rois: (N, 5), index of the image and corners in pixels.
+        offset: (N, 2, pooled_height, pooled_width), across and downwards as
+            fractions of the region; empty for none.
+        output: (N, C, pooled_height, pooled_width), filled.
+        pooled_height: Bins of a region, downwards.
+        pooled_width: Bins of a region, across.
+        spatial_scale: From pixels to cells of ``input``.
+        sampling_ratio: Samples of a bin, each way; 0 for one a cell.
+        gamma: Factor of the offsets.
+    """
+    features, rois, offset = as_dtype_of(input, rois, offset)
+    size = pooled_height, pooled_width
+    output.copy_(
+        _deform_roi_pool(
+            *(features, offset, rois, size),
+            *(spatial_scale, sampling_ratio, gamma),
+        )
+    )
+
+
+def deform_roi_pool_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> None:
+    """Fill both gradients; see :func:`deform_roi_pool_forward`."""
+    features, rois, offset = as_dtype_of(input, rois, offset)
+    if not len(rois):
+        return
+    size = pooled_height, pooled_width
+    settings = rois, size, spatial_scale, sampling_ratio, gamma
+    inputs = [features, offset] if offset.numel() else [features]
+
+    def pool(features: Tensor, offset: Tensor = offset) -> Tensor:
+        return _deform_roi_pool(features, offset, *settings)
+
+    gradients = differentiate(pool, inputs, grad_output)
+    for target, gradient in zip((grad_input, grad_offset), gradients):
+        target.copy_(gradient)
