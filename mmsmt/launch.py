@@ -5,7 +5,9 @@ command line, and what would break later is found first.
 """
 
 import argparse
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from mmengine.runner import Runner
 
 from mmsmt import environment
 from mmsmt.checkpoints import CheckpointError, fetch, read_file
+from mmsmt.optim import cpu_has_bf16
 
 
 class LaunchError(RuntimeError):
@@ -299,8 +302,33 @@ def _replace(value, key: str, old: str, new: str) -> int:
     return count
 
 
+def keep_freed_memory() -> bool:
+    """Make glibc keep the memory that a step frees for the next one.
+
+    New pages have to be cleared, which takes a sixth of a training step on a
+    CPU at detection size (docs/performance.md); the peak does not change.
+    Left alone where the user has set malloc's variables.
+
+    Returns:
+        bool: Whether glibc agreed; False with another C library.
+    """
+    tuned = [key for key in os.environ if key.startswith('MALLOC_')]
+    if tuned or 'glibc.malloc' in os.environ.get('GLIBC_TUNABLES', ''):
+        return False
+    if platform.libc_ver()[0] != 'glibc':
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, mmap_threshold = -1, -3  # as in malloc.h
+    # Never trimmed; mapped on its own from 1 GiB on, or from the 32 MiB that
+    # old versions allow.
+    mapped = any(mallopt(mmap_threshold, 2**n) for n in (30, 25))
+    return bool(mapped and mallopt(trim_threshold, -1))
+
+
 def build_runner(cfg: Config) -> Runner:
-    """The config's runner."""
+    """Build the config's runner."""
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     use_gloo_without_gpus(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
@@ -358,7 +386,8 @@ def prepare_training(
 
     Args:
         cfg (Config): Changed in place.
-        amp (bool): Automatic mixed precision, with loss scaling.
+        amp (bool): Automatic mixed precision: on a GPU float16 with loss
+            scaling, on a CPU bfloat16.
         auto_scale_lr (bool): Scale the learning rate to the batch.
         resume (str, optional): A checkpoint, or ``auto`` for the last one in
             the work dir.
@@ -367,10 +396,18 @@ def prepare_training(
         LaunchError: Something would break, or overwrite an earlier run.
     """
     if amp:
-        if not torch.cuda.is_available():
-            raise LaunchError('--amp needs a GPU.')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        if torch.cuda.is_available():
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        else:
+            cfg.optim_wrapper.type = 'mmsmt.CPUAmpOptimWrapper'
+            for key in ('loss_scale', 'dtype'):  # of a GPU's
+                cfg.optim_wrapper.pop(key, None)
+            if not cpu_has_bf16() and rank() == 0:
+                print(
+                    '--amp: this CPU has no instructions for bfloat16, which '
+                    'is slower than float32 here.'
+                )
     if auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise LaunchError(

@@ -5,6 +5,7 @@ mmengine imports this module by itself when a config names ``mmsmt.<type>``.
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
 from mmengine.registry import Registry
 
@@ -19,6 +20,12 @@ WEIGHT_INITIALIZERS = Registry(
     parent=MMENGINE_INITIALIZERS,
     scope='mmsmt',
     locations=['mmsmt.checkpoints'],
+)
+OPTIM_WRAPPERS = Registry(
+    'optim wrapper',
+    parent=MMENGINE_OPTIM_WRAPPERS,
+    scope='mmsmt',
+    locations=['mmsmt.optim'],
 )
 HOOKS = Registry(
     'hook',

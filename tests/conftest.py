@@ -14,6 +14,8 @@ import mmsmt  # noqa: F401, serves the operators before mmcv.ops is imported
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))
 
+from support.forks import ForkServer  # noqa: E402
+
 if 'PYTEST_XDIST_WORKER' in os.environ:  # workers share the cores
     torch.set_num_threads(1)
 
@@ -25,7 +27,7 @@ def root() -> Path:
 
 
 def run_python(*args, check: bool = True, cwd=None, **environ):
-    """Run this Python with arguments; its output is in ``stdout``."""
+    """Run a new Python with arguments; its output is in ``stdout``."""
     result = subprocess.run(
         [sys.executable, *map(str, args)],
         stdout=subprocess.PIPE,
@@ -64,6 +66,26 @@ def tool(monkeypatch, capsys):
 
 
 @pytest.fixture(scope='session')
-def python():
-    """:func:`run_python`."""
+def new_python():
+    """:func:`run_python`, for what happens at start and import."""
     return run_python
+
+
+@pytest.fixture(scope='session')
+def python():
+    """Run Python as :func:`run_python` does, in a fork of a warm one."""
+    server = ForkServer()
+
+    def run(*args, check: bool = True, cwd=None, **environ):
+        if args[0] == '-m':
+            return run_python(*args, check=check, cwd=cwd, **environ)
+        args = [str(arg) for arg in args]
+        environ = {**os.environ, 'OMP_NUM_THREADS': '1', **environ}
+        status, output = server.run(args, str(cwd or os.getcwd()), environ)
+        result = subprocess.CompletedProcess(args, status, output)
+        if check:
+            assert status == 0, output[-5000:]
+        return result
+
+    yield run
+    server.close()

@@ -1,6 +1,8 @@
 """The command lines, on digits in COCO's layout, with unchanged configs."""
 
 import os
+import platform
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,10 +47,10 @@ def coco(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def trained(python, root, coco, tmp_path_factory):
+def trained(new_python, root, coco, tmp_path_factory):
     """A work dir after one epoch of tools/train.py, and its output."""
     work_dir = tmp_path_factory.mktemp('work') / 'run'
-    result = python(
+    result = new_python(
         *('tools/train.py', CONFIG, '--data-root', coco),
         *('--work-dir', work_dir, *SHORT, 'train_cfg.max_epochs=1'),
         cwd=root,
@@ -56,6 +58,7 @@ def trained(python, root, coco, tmp_path_factory):
     return work_dir, result.stdout
 
 
+@pytest.mark.smoke
 def test_train_says_what_runs(trained, coco):
     work_dir, output = trained
     summary = output.split('Summary\n')[1]
@@ -97,18 +100,45 @@ def test_resume(python, root, coco, trained, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('tta', [False, True])
-def test_test(python, root, coco, trained, tmp_path, tta):
+def test_test(python, new_python, root, coco, trained, tmp_path, tta):
     command = ['tools/test.py', CONFIG, trained[0] / 'epoch_1.pth']
     command += ['--data-root', coco, '--work-dir', tmp_path / 'test']
     command += ['--out', tmp_path / 'all.pkl']
     command += ['--tta'] if tta else ['--show-dir', 'pictures']
-    output = python(*command, *SHORT, cwd=root).stdout
+    run = python if tta else new_python
+    output = run(*command, *SHORT, cwd=root).stdout
     assert 'Checkpoint: all' in output
     assert 'coco/bbox_mAP' in output
     assert ('coco/segm_mAP' in output) != tta
     assert (tmp_path / 'all.pkl').is_file()
     pictures = list((tmp_path / 'test').rglob('pictures/*.jpg'))
     assert len(pictures) == (0 if tta else 2)
+
+
+@pytest.mark.slow
+def test_mixed_precision_on_a_cpu(python, root, coco, tmp_path):
+    """``--amp`` is bfloat16 there, through mmcv's operators and back."""
+    output = python(
+        *('tools/train.py', CONFIG, '--amp', '--data-root', coco),
+        *('--work-dir', tmp_path, *SHORT, 'train_cfg.max_epochs=1'),
+        cwd=root,
+        CUDA_VISIBLE_DEVICES='',
+    ).stdout
+    assert "type='mmsmt.CPUAmpOptimWrapper'" in output
+    losses = re.findall(r'Epoch\(train\).* loss: ([\d.]+|nan)', output)
+    assert losses and 'nan' not in losses
+    assert 'coco/segm_mAP' in output
+
+
+@pytest.mark.parametrize(
+    'environ', [{}, {'MALLOC_ARENA_MAX': '2'}, {'GLIBC_TUNABLES': 'x=1'}]
+)
+def test_freed_memory_is_kept(python, environ):
+    """glibc is told so, unless the user tells it otherwise."""
+    code = 'from mmsmt import launch; print(launch.keep_freed_memory())'
+    output = python('-c', code, **environ).stdout
+    glibc = platform.libc_ver()[0] == 'glibc'
+    assert f'{glibc and "MALLOC_ARENA_MAX" not in environ}' in output
 
 
 def test_weights_under_model_are_loaded(trained, coco, tmp_path):
@@ -351,7 +381,6 @@ def test_strange_checkpoint(
             'needs GPUs',
         ),
         (['test.py', CONFIG, 's3://bucket/x.pth'], 'give the local file'),
-        (['train.py', CONFIG, '--amp'], '--amp needs a GPU'),
     ],
 )
 def test_wrong_arguments(tool, coco, arguments, words, tmp_path, monkeypatch):

@@ -4,11 +4,12 @@
 
 Writes scenes of handwritten digits in COCO's layout, trains
 configs/demo/mask_rcnn_smt_t_digits.py with tools/train.py, and draws a
-learning curve and predictions. Interrupted, it goes on where it was.
+learning curve and predictions. Interrupted, it resumes where it was.
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -19,10 +20,12 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from mmengine.config import Config
 from PIL import Image
 
 from mmsmt.datasets import digits
+from mmsmt.optim import cpu_has_bf16
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs/demo/mask_rcnn_smt_t_digits.py'
@@ -58,10 +61,10 @@ def main() -> None:
         f'train_cfg.max_epochs={epochs}',
         f'param_scheduler.1.end={epochs}',
     ]
+    if not torch.cuda.is_available() and cpu_has_bf16():
+        command.append('--amp')
     if last_epoch(args.work_dir) < epochs:
-        result = subprocess.run([str(part) for part in command])
-        if result.returncode:
-            sys.exit(result.returncode)
+        run_tool(command, args.work_dir / 'train.log', epochs)
     records = read_records(args.work_dir)
     scores = [r for r in records if BOX in r and r['step'] == epochs]
     if not scores:  # interrupted between the last epoch and its evaluation
@@ -84,12 +87,64 @@ def test(data: Path, work_dir: Path, epochs: int) -> dict:
     command = [sys.executable, ROOT / 'tools/test.py', CONFIG]
     command += [work_dir / f'epoch_{epochs}.pth', '--data-root', data]
     command += ['--work-dir', out]
-    subprocess.run([str(part) for part in command], check=True)
+    run_tool(command, work_dir / 'test.log', epochs)
     return json.loads(max(out.glob('*/*.json')).read_text())
 
 
+def run_tool(command: list, log: Path, epochs: int) -> None:
+    """Run a tool with its output in a log and one line of progress."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f'Log: {log}', flush=True)
+    with open(log, 'wb') as file:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    shown, width = '', 0
+    terminal = sys.stdout.isatty()
+    try:
+        while process.poll() is None:
+            time.sleep(0.5)
+            line = progress(log.read_text(errors='replace'), epochs)
+            # A line that replaces itself, or elsewhere one for each tenth.
+            mark = line if terminal else re.sub(r'\d %.*', '', line)
+            if mark != shown:
+                shown = mark
+                width = max(width, len(line))
+                end = '\r' if terminal else '\n'
+                print(line.ljust(width), end=end, flush=True)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if terminal:
+        print()
+    if process.returncode:
+        tail = log.read_text(errors='replace').splitlines()[-20:]
+        sys.exit('\n'.join([*tail, f'\n{command[1]} failed; see {log}']))
+
+
+def progress(log: str, epochs: int) -> str:
+    """Sum up a log of mmengine's in one line."""
+    steps = re.findall(
+        r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].* eta: ([\d:]+)'
+        r'.* loss: ([\d.]+)',
+        log,
+    )
+    if not steps:
+        return 'Starting'
+    epoch, done, total, left, loss = steps[-1]
+    percent = 100 * int(done) // int(total)
+    text = f'Training: epoch {epoch} of {epochs}, {percent:3d} %'
+    text += f', loss {loss}, {left} left'
+    if log.rfind('Epoch(val)') > log.rfind('Epoch(train)'):
+        text = f'Evaluating after epoch {epoch} of {epochs}'
+    return text
+
+
 def last_epoch(work_dir: Path) -> int:
-    """Epochs that are trained and saved."""
+    """Count the epochs that are trained and saved."""
     last = work_dir / 'last_checkpoint'
     if not last.is_file():
         return 0
@@ -97,8 +152,7 @@ def last_epoch(work_dir: Path) -> int:
 
 
 def read_records(work_dir: Path) -> list:
-    """What mmengine logged, over all runs, an interrupted epoch's overlap
-    replaced by its second time."""
+    """Read what mmengine logged in all runs; a repeated step counts once."""
     by_step = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():
@@ -108,6 +162,7 @@ def read_records(work_dir: Path) -> list:
 
 
 def draw_curve(records: list, path: Path) -> Path:
+    """Draw losses and accuracies over the run."""
     train = [r for r in records if 'loss' in r]
     val = [r for r in records if BOX in r]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
@@ -135,7 +190,7 @@ def draw_curve(records: list, path: Path) -> Path:
 def draw_predictions(
     data: Path, work_dir: Path, epochs: int, count: int = 12
 ) -> Path:
-    """Truth on the left, predictions above 0.5 on the right, per image."""
+    """Draw truth and predictions above 0.5 side by side, per image."""
     from mmdet.apis import inference_detector, init_detector
     from pycocotools.coco import COCO
 
@@ -204,4 +259,4 @@ if __name__ == '__main__':
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit('\nInterrupted. The same command goes on from here.')
+        sys.exit('\nInterrupted. The same command resumes from here.')

@@ -246,7 +246,7 @@ def jobs() -> str:
     return os.environ.get('MAX_JOBS', str(default))
 
 
-def run(*command, quiet: bool = False, stdout: int | None = None) -> None:
+def run(*command, quiet: bool = False, stdout=None) -> None:
     """Run a command; stop where it fails."""
     command = [str(part) for part in command]
     environ = dict(os.environ)

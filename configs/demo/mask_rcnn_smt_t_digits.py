@@ -1,6 +1,6 @@
 # Mask R-CNN with SMT-T from scratch on scenes of handwritten digits, in
 # minutes on two CPU cores: the real backbone and the real detector, with small
-# images, narrow heads and few sampled RoIs.
+# images, narrow heads, few proposals and few sampled RoIs.
 _base_ = ['../_base_/mask_rcnn_smt.py', '../_base_/coco_1x.py']
 
 classes = tuple('0123456789')
@@ -29,8 +29,9 @@ model = dict(
     ),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
-        rpn_proposal=dict(nms_pre=500, max_per_img=200),
-        rcnn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
+        # Half of them on digits, so that masks are not learned from few.
+        rcnn=dict(sampler=dict(num=32, pos_fraction=0.5)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=100)),
 )
@@ -44,7 +45,9 @@ pack = dict(type='PackDetInputs', meta_keys=meta_keys)
 data_root = 'data/demo_digits/'
 metainfo = dict(classes=classes)
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
+    num_workers=0,  # the images are small, and the cores are few
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         ann_file='annotations/digits_train2017.json',
@@ -54,6 +57,8 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=8,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         ann_file='annotations/digits_val2017.json',
@@ -65,8 +70,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/digits_val2017.json')
 test_evaluator = val_evaluator
 
-max_epochs = 5
-train_cfg = dict(max_epochs=max_epochs, val_interval=1)
+max_epochs = 4
+train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(
@@ -79,9 +84,10 @@ param_scheduler = [
     ),
 ]
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1, norm_type=2)
+    optimizer=dict(lr=3e-3, betas=(0.9, 0.99)),
+    clip_grad=dict(max_norm=1, norm_type=2),
 )
-auto_scale_lr = dict(base_batch_size=4)
+auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=2)
+    logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2)
 )

@@ -314,7 +314,11 @@ def _write_all(out: Path, settings: dict) -> None:
             seed=settings['seed'],
             **(scales if layout == 'imagenet' else {}),
         )
-        progress = tqdm(range(count), desc=f'{layout} {split}')
+        progress = tqdm(
+            range(count),
+            desc=f'{layout} {split}',
+            disable=None,  # where there is no terminal
+        )
         LAYOUTS[layout](out, split, ((i, scenes(i)) for i in progress))
     (out / STAMP).write_text(json.dumps(settings))
 

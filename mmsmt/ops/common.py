@@ -1,6 +1,7 @@
 """Arithmetic that the operators share."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -28,6 +29,31 @@ def as_dtype_of(reference: Tensor, *others: Tensor) -> list[Tensor]:
     """Return all in one dtype, the reference's, float32 at least."""
     reference = at_least_float32(reference)
     return [reference, *(x.to(reference.dtype) for x in others)]
+
+
+def in_threads(
+    function: Callable[[Tensor], Tensor], x: Tensor, dim: int, work: int
+) -> list[Tensor]:
+    """Call ``function`` on parts of ``x``, on a CPU each in a thread.
+
+    torchvision's kernels for a CPU use one core. The parts are independent, so
+    the results are those of one call to the last bit.
+
+    Args:
+        function: Of a part, dense.
+        x: Cut along ``dim``.
+        dim: Dimension to cut.
+        work: Elements to compute; few are not worth a thread.
+
+    Returns:
+        The results in order, at least one.
+    """
+    count = min(torch.get_num_threads(), x.shape[dim])
+    if count < 2 or work < 2**17 or x.is_cuda or torch.jit.is_tracing():
+        return [function(x)]
+    parts = [part.contiguous() for part in x.chunk(count, dim)]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(function, parts))
 
 
 def differentiate(

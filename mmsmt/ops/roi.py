@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .common import as_dtype_of, differentiate
+from .common import as_dtype_of, differentiate, in_threads
 
 
 def roi_align_forward(
@@ -51,10 +51,16 @@ def roi_align_forward(
     if aligned and not rois.is_cuda:
         _check_extent(rois)
     if pool_mode == 1:
-        pooled = torch.ops.torchvision.roi_align(
-            *(features, rois, spatial_scale, *size, sampling_ratio, aligned)
+        align = torch.ops.torchvision.roi_align
+        settings = spatial_scale, *size, sampling_ratio, aligned
+        features = features.contiguous()
+        parts = in_threads(
+            lambda part: align(features, part, *settings),
+            rois,
+            dim=0,
+            work=output.numel(),
         )
-        output.copy_(pooled)
+        output.copy_(torch.cat(parts))
         return
     for i, grid in enumerate(
         _grids(rois, size, spatial_scale, sampling_ratio, aligned)
@@ -103,13 +109,18 @@ def roi_align_backward(
     """Fill ``grad_input``, (B, C, H, W); see :func:`roi_align_forward`."""
     grad, rois = as_dtype_of(grad_output, rois)
     if pool_mode == 1:
-        size = aligned_height, aligned_width
-        shape = grad_input.shape
-        result = torch.ops.torchvision._roi_align_backward(
-            *(grad, rois, spatial_scale, *size, *shape),
-            *(sampling_ratio, aligned),
-        )
-        grad_input.copy_(result)
+        backward = torch.ops.torchvision._roi_align_backward
+        settings = spatial_scale, aligned_height, aligned_width
+        images, _, *area = grad_input.shape
+
+        def pull(part: Tensor) -> Tensor:
+            shape = images, part.shape[1], *area
+            return backward(
+                *(part, rois, *settings, *shape, sampling_ratio, aligned)
+            )
+
+        parts = in_threads(pull, grad, dim=1, work=grad.numel())
+        grad_input.copy_(torch.cat(parts, dim=1))
         return
     base = _planes(rois, grad_input.shape)
     found = argmax_y != -1

@@ -88,6 +88,7 @@ def with_smt(name: str) -> Config:
     return cfg
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('name', CONFIGS, ids=lambda x: x.split('/')[0])
 def test_trains_a_step_and_predicts(name):
     from mmdet.testing import demo_mm_inputs

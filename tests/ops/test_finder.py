@@ -6,8 +6,12 @@ import pytest
 
 from mmsmt.ops import finder, permanent
 
-# Nothing is compiled, whatever is installed here.
+# Nothing is compiled and no finder installed, whatever this environment has.
 NOT_COMPILED = """
+import sys
+sys.meta_path[:] = [
+    f for f in sys.meta_path if type(f).__name__ != 'ExtensionFinder']
+sys.modules.pop('_mmsmt_ops', None)
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 def find_spec(name, *args):
@@ -37,25 +41,23 @@ def hook(tmp_path, monkeypatch):
     assert permanent.find_files() == [] and not list(folder.glob('*mmsmt*'))
 
 
-def test_import_mmsmt_first(python):
+def test_import_mmsmt_first(new_python):
     code = f'{NOT_COMPILED}\nimport mmsmt\n{USE}'
-    assert SERVED in python('-c', code).stdout
+    assert SERVED in new_python('-c', code).stdout
 
 
-def test_permanent(python, hook):
+def test_permanent(new_python, hook):
     """The hosts' own tools import no mmsmt; nor do their workers."""
     _, read = hook
     code = f"""{NOT_COMPILED}
-import sys
 {read}
 import mmdet.models
-assert 'torchvision' not in sys.modules or 'mmpretrain' in sys.modules
 assert 'mmsmt' not in sys.modules
 {USE}"""
-    assert SERVED in python('-c', code).stdout
+    assert SERVED in new_python('-c', code).stdout
 
 
-def test_workers(python, hook, tmp_path):
+def test_workers(new_python, hook, tmp_path):
     """Forked ones inherit the finder, spawned ones read the site's files."""
     folder, read = hook
     script = tmp_path / 'load.py'
@@ -77,7 +79,7 @@ if __name__ == '__main__':
             Images(), num_workers=1, multiprocessing_context=context)
         print(context, list(loader))
 """)
-    output = python(script).stdout
+    output = new_python(script).stdout
     for context in ('fork', 'spawn'):
         assert f"{context} [['none (torchvision" in output
 
@@ -96,7 +98,7 @@ mmcv.__path__[:] = [{str(folder)!r}, *mmcv.__path__]
 """
 
 
-def test_compiled_one_is_kept(python, tmp_path):
+def test_compiled_one_is_kept(new_python, tmp_path):
     names = 'def get_compiler_version(): return "GCC"\n'
     names += 'def __getattr__(name): return lambda *args, **kwargs: name\n'
     look = write_extension(tmp_path / 'ext', names, '.py')
@@ -106,12 +108,12 @@ from mmcv.ops import get_compiler_version
 from mmsmt.ops import operators_in_use
 print(get_compiler_version(), operators_in_use())
 """
-    result = python('-c', code)
+    result = new_python('-c', code)
     assert 'GCC compiled' in result.stdout
     assert 'do not load' not in result.stdout
 
 
-def test_compiled_one_that_does_not_load_is_replaced(python, tmp_path):
+def test_compiled_one_that_does_not_load_is_replaced(new_python, tmp_path):
     from importlib.machinery import EXTENSION_SUFFIXES
 
     look = write_extension(
@@ -123,7 +125,7 @@ def test_compiled_one_that_does_not_load_is_replaced(python, tmp_path):
 from mmsmt.ops import operators_in_use
 print(operators_in_use())
 """
-    output = python('-c', code).stdout
+    output = new_python('-c', code).stdout
     (line,) = (ln for ln in output.splitlines() if 'do not load' in ln)
     assert "mmcv's compiled operators do not load for this torch (" in line
     assert SERVED in output and output.split()[-1] == 'torchvision'

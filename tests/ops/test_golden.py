@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+pytestmark = pytest.mark.smoke
+
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'mmcv_ops.npz'
 
 

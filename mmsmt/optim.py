@@ -1,0 +1,43 @@
+"""Mixed precision on a CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmsmt.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(OptimWrapper):
+    """Train under bfloat16 autocast on a CPU.
+
+    mmengine's ``AmpOptimWrapper`` needs a GPU. bfloat16 has the range of
+    float32, so that losses are not scaled. Arguments are those of mmengine's
+    ``OptimWrapper``.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass of ``model`` in bfloat16 where it is safe."""
+        with (
+            super().optim_context(model),
+            torch.autocast('cpu', torch.bfloat16),
+        ):
+            yield
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether this CPU multiplies bfloat16 in hardware.
+
+    oneDNN computes it on others too, slower than float32. Known on Linux only.
+    """
+    try:
+        lines = Path('/proc/cpuinfo').read_text('utf-8').splitlines()
+    except OSError:
+        return False
+    flags = next((ln for ln in lines if ln.startswith(('flags', 'Feat'))), '')
+    return not {'avx512_bf16', 'amx_bf16', 'bf16'}.isdisjoint(flags.split())
