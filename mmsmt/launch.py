@@ -19,6 +19,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.utils import digit_version
 
 from mmsmt import environment
 from mmsmt.checkpoints import CheckpointError, fetch, read_file
@@ -325,6 +326,22 @@ def keep_freed_memory() -> bool:
     return bool(mapped and mallopt(trim_threshold, -1))
 
 
+def fuse_optimizer(cfg: Config) -> None:
+    """Let a CPU update all parameters of a group in one kernel.
+
+    The equations are the same. mmengine makes a group of each parameter, so
+    that PyTorch's loops over them take up to a tenth of a small step.
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    optimizer = wrapper.get('optimizer') or {}
+    if (
+        optimizer.get('type') in ('Adam', 'AdamW', 'SGD')
+        and not {'fused', 'foreach', 'capturable'} & set(optimizer)
+        and digit_version(torch.__version__) >= digit_version('2.4')
+    ):
+        optimizer['fused'] = True
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the config's runner."""
     if not torch.cuda.is_available():
@@ -408,6 +425,8 @@ def prepare_training(
                     '--amp: this CPU has no instructions for bfloat16, which '
                     'is slower than float32 here.'
                 )
+    if not torch.cuda.is_available():
+        fuse_optimizer(cfg)
     if auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise LaunchError(

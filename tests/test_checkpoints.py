@@ -151,6 +151,7 @@ def test_plain_strict_load_state_dict(form, released, tiny):
     assert holds(tiny, released)
 
 
+@pytest.mark.smoke
 def test_strict_load_state_dict_still_refuses(released):
     model = SMT('tiny')
     with pytest.raises(RuntimeError, match=r'norm1\.weight'):

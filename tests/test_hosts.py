@@ -21,6 +21,7 @@ data = demo_mm_inputs(2, [[3, 64, 64]] * 2)
         'upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py',
         dict(
             pretrained=None,  # ResNet's
+            data_preprocessor=dict(size=(64, 64)),
             decode_head=dict(
                 in_channels=CHANNELS, channels=32, norm_cfg=dict(type='BN')
             ),

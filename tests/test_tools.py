@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import golden
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.utils import digit_version
 
 from mmsmt import checkpoints, launch
 from mmsmt.datasets import digits
@@ -128,6 +130,24 @@ def test_mixed_precision_on_a_cpu(python, root, coco, tmp_path):
     losses = re.findall(r'Epoch\(train\).* loss: ([\d.]+|nan)', output)
     assert losses and 'nan' not in losses
     assert 'coco/segm_mAP' in output
+
+
+@pytest.mark.parametrize(
+    'optimizer, fused',
+    [
+        (dict(type='AdamW', lr=1.0), True),
+        (dict(type='AdamW', lr=1.0, fused=False), False),
+        (dict(type='AdamW', lr=1.0, foreach=True), None),
+        (dict(type='Adadelta', lr=1.0), None),
+    ],
+)
+def test_optimizer_is_fused_on_a_cpu(optimizer, fused):
+    """Unless the user chose a form, or there is none."""
+    cfg = Config(dict(optim_wrapper=dict(optimizer=optimizer)))
+    launch.fuse_optimizer(cfg)
+    has_kernel = digit_version(torch.__version__) >= digit_version('2.4')
+    expected = fused if has_kernel or not fused else None
+    assert cfg.optim_wrapper.optimizer.get('fused') == expected
 
 
 @pytest.mark.parametrize(

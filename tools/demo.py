@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/demo')
     )
-    parser.add_argument('--train', type=int, default=1280, help='images')
+    parser.add_argument('--train', type=int, default=1440, help='images')
     parser.add_argument('--val', type=int, default=100, help='images')
     parser.add_argument(
         '--epochs', type=int, help='fewer or more than the config has'

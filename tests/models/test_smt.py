@@ -47,6 +47,7 @@ def small_smt() -> SMT:
 # Golden cases ----------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('name', golden.NAMES)
 def test_golden_stages(name):
     case = golden.case(name)
@@ -58,6 +59,7 @@ def test_golden_stages(name):
         assert relative(out, case[f'stage{i}']) <= 1e-5
 
 
+@pytest.mark.smoke
 def test_golden_training():
     case = golden.case('tiny')
     model = SMT('tiny').train()

@@ -324,3 +324,20 @@ def test_rotated_boxes():
     labels = torch.tensor([0.0, 1.0])
     _, keep = mmcv.ops.nms_rotated(long, scores, 0.3, labels)
     assert keep.tolist() == [1, 0]
+
+
+def test_threads_change_no_bit():
+    """RoIAlign in parts, where there is enough of it."""
+    features = torch.rand(2, 16, 40, 40)
+    regions = rois(200)
+    before, results = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        x = features.clone().requires_grad_()
+        pooled = mmcv.ops.roi_align(x, regions, 7, 0.5)
+        assert pooled.numel() >= 2**17
+        pooled.backward(pooled.detach())
+        results.append((pooled, x.grad))
+    torch.set_num_threads(before)
+    for one, three in zip(*results):
+        assert torch.equal(one, three)

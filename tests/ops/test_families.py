@@ -88,7 +88,6 @@ def with_smt(name: str) -> Config:
     return cfg
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize('name', CONFIGS, ids=lambda x: x.split('/')[0])
 def test_trains_a_step_and_predicts(name):
     from mmdet.testing import demo_mm_inputs
@@ -114,6 +113,7 @@ def test_trains_a_step_and_predicts(name):
     assert 'pred_instances' in sample or 'pred_panoptic_seg' in sample
 
 
+@pytest.mark.smoke
 def test_bf16_autocast_on_a_cpu():
     """A step of Mask R-CNN, which mmcv's compiled operators cannot."""
     from mmdet.testing import demo_mm_inputs
