@@ -1,4 +1,4 @@
-# make demo     set up and train Mask R-CNN with SMT-T on digits (12 minutes)
+# make demo     set up and train Mask R-CNN with SMT-T on digits (7 minutes)
 # make test     set up and run the tests
 # make lint     set up and check style
 # make rehearse-all   set up and rehearse every config; REHEARSE="--epochs 3" and

@@ -167,6 +167,19 @@ def diagnose(
             if 'MMCV' in error:
                 what = f'{names} refuses {named(*have["mmcv"])} ({error})'
             problems.append(Problem(what, FRESH))
+    # A host's models call the operators; without one, nobody does.
+    error = operators_error() if hosts and not problems else None
+    if error:
+        problems.append(
+            Problem(
+                f'the operators of {named(*have["mmcv"])} import but do not '
+                f'work with {named("torch")} ({error}). They may be compiled '
+                'for another torch',
+                f'pip uninstall -y {" ".join(have["mmcv"])}, then install '
+                'mmcv without operators (onedl-mmcv or mmcv-lite) or compile '
+                f'it again; or {FRESH}',
+            )
+        )
     return problems
 
 
@@ -229,6 +242,22 @@ def _check_operators(packages: Mapping[str, str], mmcv: str) -> list[Problem]:
             'this torch: python3 tools/setup_env.py --compile',
         )
     ]
+
+
+def operators_error() -> str | None:
+    """Return why an operator of mmcv fails on the CPU, None if it works.
+
+    One that was compiled for another torch may load, and fail when called.
+    """
+    try:
+        import torch
+        from mmcv.ops import nms
+
+        nms(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.ones(1), 0.5)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        return f'{type(error).__name__}: {lines[0] if lines else ""}'
+    return None
 
 
 def gpu_count() -> int:

@@ -114,6 +114,21 @@ def test_broken_environments(packages, errors, what, cure):
     assert cure in problem.cure
 
 
+def test_operators_that_load_and_do_not_work(monkeypatch):
+    """As those compiled for a torch of another year."""
+
+    def broken(*args):
+        raise RuntimeError('nms_impl: implementation for device cuda:0 not')
+
+    monkeypatch.setattr('mmcv.ops.nms', broken)
+    (problem,) = diagnose(OPENMMLAB, failing())
+    assert 'operators of mmcv 1 import but do not work with torch' in (
+        problem.what
+    )
+    assert 'nms_impl' in problem.what
+    assert 'pip uninstall -y mmcv,' in problem.cure
+
+
 @pytest.mark.parametrize('cuda, lines', [('12.1', 0), ('not available', 1)])
 def test_operators_of_a_machine_with_a_gpu(monkeypatch, cuda, lines):
     monkeypatch.setattr(environment, 'gpu_count', lambda: 1)
