@@ -65,9 +65,13 @@ def import_error(module: str) -> str | None:
     try:
         importlib.import_module(module)
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        return f'{type(error).__name__}: {lines[0] if lines else ""}'
+        return _first_line(error)
     return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f'{type(error).__name__}: {lines[0] if lines else ""}'
 
 
 def providers(packages: Mapping[str, str]) -> dict[str, list[str]]:
@@ -255,8 +259,7 @@ def operators_error() -> str | None:
 
         nms(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.ones(1), 0.5)
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        return f'{type(error).__name__}: {lines[0] if lines else ""}'
+        return _first_line(error)
     return None
 
 

@@ -73,9 +73,6 @@ def preload() -> None:
     for name in names:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    for name in [*sys.modules]:
-        if name.split('.')[0] == 'mmsmt':  # where it serves the operators
-            del sys.modules[name]
 
 
 def run_program(request: dict) -> int:
