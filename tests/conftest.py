@@ -1,5 +1,6 @@
 """Shared fixtures; tests import helpers that stand beside this file."""
 
+import importlib.util
 import os
 import runpy
 import subprocess
@@ -39,6 +40,15 @@ def run_python(*args, check: bool = True, cwd=None, **environ):
     if check:
         assert result.returncode == 0, result.stdout[-5000:]
     return result
+
+
+def load_tool(name: str):
+    """Import a script of tools/ as a module."""
+    path = ROOT / 'tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """The benchmark measures what it says, row by row; no figure is asserted."""
 
 import argparse
-import importlib.util
 import json
 import sys
 
 import pytest
 import torch
+from conftest import load_tool
 from plain_smt import PlainSMT
 
 from mmsmt import SMT
@@ -43,13 +43,8 @@ def smt_t():
 
 
 @pytest.fixture(scope='module')
-def benchmark(root):
-    spec = importlib.util.spec_from_file_location(
-        'benchmark', root / 'tools' / 'benchmark.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark():
+    return load_tool('benchmark')
 
 
 @pytest.fixture

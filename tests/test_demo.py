@@ -1,18 +1,12 @@
 """The demo's line of progress; CI runs the demo itself."""
 
-import importlib.util
-
 import pytest
+from conftest import load_tool
 
 
 @pytest.fixture(scope='module')
-def demo(root):
-    spec = importlib.util.spec_from_file_location(
-        'demo', root / 'tools' / 'demo.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def demo():
+    return load_tool('demo')
 
 
 TRAIN = (

@@ -31,7 +31,7 @@ def deform_conv_forward(
             read.
     """
     result = torch.ops.torchvision.deform_conv2d(
-        *_tensors(input, weight, offset), *_plain(geometry), False
+        *_tensors(input, weight, offset), *_in_order(geometry, _PLAIN), False
     )
     output.copy_(result)
 
@@ -93,10 +93,16 @@ def _tensors(
     return [input, weight, offset, mask.to(input), bias.to(input)]
 
 
-def _plain(geometry: dict[str, int]) -> tuple[int, ...]:
-    """Return stride, padding, dilation and groups as torchvision's."""
-    names = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW')
-    names += ('group', 'deformable_group')
+# mmcv's names of stride, padding, dilation and groups, in torchvision's order.
+_PLAIN = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW')
+_PLAIN += ('group', 'deformable_group')
+_MODULATED = ('stride_h', 'stride_w', 'pad_h', 'pad_w')
+_MODULATED += ('dilation_h', 'dilation_w', 'group', 'deformable_group')
+
+
+def _in_order(
+    geometry: dict[str, int], names: tuple[str, ...]
+) -> tuple[int, ...]:
     return tuple(geometry[name] for name in names)
 
 
@@ -109,15 +115,11 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     tensors = _tensors(input, weight, offset)
     return torch.ops.torchvision._deform_conv2d_backward(
-        grad_output.to(tensors[0].dtype), *tensors, *_plain(geometry), False
+        grad_output.to(tensors[0].dtype),
+        *tensors,
+        *_in_order(geometry, _PLAIN),
+        False,
     )
-
-
-def _modulated(geometry: dict[str, int]) -> tuple[int, ...]:
-    """Return the same from the names of the modulated operator."""
-    names = ('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h')
-    names += ('dilation_w', 'group', 'deformable_group')
-    return tuple(geometry[name] for name in names)
 
 
 def _of_size(x: Tensor, size: torch.Size) -> Tensor:
@@ -179,7 +181,7 @@ def modulated_deform_conv_forward(
     offset, mask = _of_size(offset, size), _of_size(mask, size)
     result = torch.ops.torchvision.deform_conv2d(
         *_tensors(input, weight, offset, mask, bias if with_bias else None),
-        *(*_modulated(geometry), True),
+        *(*_in_order(geometry, _MODULATED), True),
     )
     output.copy_(result)
 
@@ -207,7 +209,7 @@ def modulated_deform_conv_backward(
     tensors = _tensors(input, weight, offset, mask)
     gradients = torch.ops.torchvision._deform_conv2d_backward(
         grad_output.to(tensors[0].dtype),
-        *(*tensors, *_modulated(geometry), True),
+        *(*tensors, *_in_order(geometry, _MODULATED), True),
     )
     grad_input.copy_(gradients[0])
     grad_weight.copy_(gradients[1])
