@@ -24,7 +24,7 @@ demo: env
 	@$(BIN)/python tools/demo.py --work-dir work_dirs/demo_$(STACK)
 
 test: env
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: env
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from http.client import HTTPException
 from inspect import isroutine
 from pathlib import Path
@@ -549,17 +549,27 @@ def identify(state: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
     if stem is None or stem.ndim != 4:
         return []
     layer_scale = any(name.endswith('.gamma_1') for name in ours)
-    archs = []
-    for arch in SMT.ARCHS:
-        with torch.device('meta'):
-            model = SMT(
-                arch,
-                in_channels=stem.shape[1],
-                layer_scale_init_value=float(layer_scale),
-            )
-        if not mismatches(model.state_dict(), ours):
-            archs.append((arch, layer_scale))
-    return archs
+    return [
+        (arch, layer_scale)
+        for arch in SMT.ARCHS
+        if not mismatches(_weights_of(arch, stem.shape[1], layer_scale), ours)
+    ]
+
+
+@cache
+def _weights_of(
+    arch: str, in_channels: int, layer_scale: bool
+) -> dict[str, Tensor]:
+    """The state dict of an arch, without memory (on ``meta``)."""
+    from mmsmt.models import SMT
+
+    with torch.device('meta'):
+        model = SMT(
+            arch,
+            in_channels=in_channels,
+            layer_scale_init_value=float(layer_scale),
+        )
+    return model.state_dict()
 
 
 def _hint(model: nn.Module, ours: StateDict) -> str:

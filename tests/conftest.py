@@ -5,20 +5,18 @@ import os
 import runpy
 import subprocess
 import sys
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
-
-import mmsmt  # noqa: F401, serves the operators before mmcv.ops is imported
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))
 
-from support.forks import ForkServer  # noqa: E402
+from support import forks  # noqa: E402
 
-if 'PYTEST_XDIST_WORKER' in os.environ:  # workers share the cores
-    torch.set_num_threads(1)
+WORKER = 'PYTEST_XDIST_WORKER' in os.environ
 
 
 @pytest.fixture(scope='session')
@@ -27,10 +25,40 @@ def root() -> Path:
     return ROOT
 
 
-def run_python(*args, check: bool = True, cwd=None, **environ):
+def pytest_configure(config) -> None:
+    """Keep one fork server for all workers; import what each needs."""
+    if not WORKER:
+        forks.open_folder()
+        if config.getoption('numprocesses', None):
+            return  # its workers collect and run
+    import torch
+
+    import mmsmt  # noqa: F401, serves the operators before mmcv.ops
+
+    if WORKER:  # they share the cores
+        torch.set_num_threads(1)
+
+
+def pytest_unconfigure() -> None:
+    if not WORKER:
+        forks.close_folder()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, for workers that take whole files."""
+    weights = Counter()
+    for item in items:
+        slow = item.get_closest_marker('slow') is not None
+        weights[item.path] += 10 if slow else 1
+    items.sort(key=lambda item: -weights[item.path])
+
+
+def run_python(
+    *args, check: bool = True, cwd=None, executable=sys.executable, **environ
+):
     """Run a new Python with arguments; its output is in ``stdout``."""
     result = subprocess.run(
-        [sys.executable, *map(str, args)],
+        [executable, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -82,20 +110,12 @@ def new_python():
 
 
 @pytest.fixture(scope='session')
-def python():
-    """Run Python as :func:`run_python` does, in a fork of a warm one."""
-    server = ForkServer()
+def fork() -> str:
+    """An executable like Python that has imported torch and the hosts."""
+    return forks.executable()
 
-    def run(*args, check: bool = True, cwd=None, **environ):
-        if args[0] == '-m':
-            return run_python(*args, check=check, cwd=cwd, **environ)
-        args = [str(arg) for arg in args]
-        environ = {**os.environ, 'OMP_NUM_THREADS': '1', **environ}
-        status, output = server.run(args, str(cwd or os.getcwd()), environ)
-        result = subprocess.CompletedProcess(args, status, output)
-        if check:
-            assert status == 0, output[-5000:]
-        return result
 
-    yield run
-    server.close()
+@pytest.fixture(scope='session')
+def python(fork):
+    """:func:`run_python`, in a fork of a warm one."""
+    return partial(run_python, executable=fork)

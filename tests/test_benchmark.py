@@ -170,18 +170,20 @@ def test_wrong_options(tool, options, words):
     assert words in text
 
 
+CHILDREN_ARE_FORKS = """
+import runpy, sys
+_, sys.executable, *sys.argv = sys.argv
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
 @pytest.mark.slow
-def test_a_whole_run(python, root, tmp_path):
-    """Processes, turns, floors and files."""
+def test_a_whole_run(new_python, fork, root, tmp_path):
+    """Processes, turns, floors and files; what it starts is forked."""
     path = tmp_path / 'figures.json'
-    output = python(
-        *(
-            root / 'tools' / 'benchmark.py',
-            '--arch',
-            'tiny',
-            '--device',
-            'cpu',
-        ),
+    output = new_python(
+        *('-c', CHILDREN_ARE_FORKS, fork, root / 'tools/benchmark.py'),
+        *('--arch', 'tiny', '--device', 'cpu'),
         *('--rows', 'mmsmt', 'plain', '--tasks', 'inference'),
         *('--sizes', '512x512', '--repeats', '1', '--threads', '1'),
         *('--json', path),

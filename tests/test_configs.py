@@ -376,7 +376,7 @@ def test_atss_is_mmdet_s():
     assert ours == theirs
 
 
-def batch_for(cfg: Config, height: int = 128, width: int = 160) -> dict:
+def batch_for(cfg: Config, height: int = 64, width: int = 96) -> dict:
     """Two random images with labels, as the host's loader gives them."""
     generator = torch.Generator().manual_seed(0)
 
@@ -395,7 +395,7 @@ def batch_for(cfg: Config, height: int = 128, width: int = 160) -> dict:
         from mmdet.structures import DetDataSample
         from mmdet.structures.mask import BitmapMasks
 
-        boxes = torch.tensor([[10.0, 12, 60, 70], [50, 40, 110, 120]])
+        boxes = torch.tensor([[6.0, 6, 36, 35], [30, 20, 66, 60]])
         masks = np.zeros((2, height, width), np.uint8)
         for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist()):
             mask[y1:y2, x1:x2] = 1
@@ -411,9 +411,9 @@ def batch_for(cfg: Config, height: int = 128, width: int = 160) -> dict:
     elif cfg.default_scope == 'mmseg':
         from mmseg.structures import SegDataSample
 
-        images = [image[:, :128, :128] for image in images]
-        meta = dict(meta, img_shape=(128, 128), ori_shape=(128, 128))
-        labels = [PixelData(data=rand(150, (1, 128, 128))) for _ in images]
+        images = [image[:, :64, :64] for image in images]
+        meta = dict(meta, img_shape=(64, 64), ori_shape=(64, 64))
+        labels = [PixelData(data=rand(150, (1, 64, 64))) for _ in images]
         samples = [
             SegDataSample(gt_sem_seg=label, metainfo=meta) for label in labels
         ]
@@ -444,7 +444,7 @@ def test_loss_and_prediction(name):
     if RECIPES[name].model == 'SparseRCNN':
         cfg.model.rpn_head.num_proposals = 50
     if cfg.default_scope == 'mmseg':
-        cfg.model.data_preprocessor.size = (128, 128)
+        cfg.model.data_preprocessor.size = (64, 64)
     elif RECIPES[name].model in ('MaskRCNN', 'CascadeRCNN'):
         cfg.model.test_cfg.rpn.max_per_img = 100  # fewer regions, for speed
         stages = cfg.model.train_cfg.rcnn
@@ -452,7 +452,7 @@ def test_loss_and_prediction(name):
             stage.sampler.num = 32
     model = build(cfg).train()
     model.init_weights()
-    data = batch_for(cfg, 128, 160)
+    data = batch_for(cfg)
     inputs = model.data_preprocessor(data, True)
     loss, _ = model.parse_losses(model(**inputs, mode='loss'))
     loss.backward()
@@ -467,9 +467,9 @@ def test_loss_and_prediction(name):
         assert found.bboxes.shape == (len(found.scores), 4)
         masks = RECIPES[name].model in ('MaskRCNN', 'CascadeRCNN')
         assert ('masks' in found) == masks
-        assert not masks or found.masks.shape[1:] == (128, 160)
+        assert not masks or found.masks.shape[1:] == (64, 96)
     elif cfg.default_scope == 'mmseg':
-        assert result.pred_sem_seg.data.shape == (1, 128, 128)
+        assert result.pred_sem_seg.data.shape == (1, 64, 64)
     else:
         assert result.pred_score.shape == (cfg.model.head.num_classes,)
 
@@ -490,7 +490,7 @@ def test_augmented_boxes(name):
     sample.set_metainfo(
         dict(
             scale_factor=(2.0, 2.0),
-            ori_shape=(64, 80),
+            ori_shape=(32, 48),
             flip=False,
             flip_direction=None,
         )

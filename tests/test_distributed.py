@@ -9,7 +9,6 @@ import sys
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from test_tools import CONFIG, SHORT, coco  # noqa: F401
 
 from mmsmt import SMT
@@ -42,7 +41,8 @@ def build():
     return model.train(), images
 
 
-def worker(rank, port, folder):
+def worker(rank: int, port: str, folder: str) -> None:
+    """One of two processes: save the gradients of its half of the batch."""
     from mmengine.model import MMDistributedDataParallel
 
     class Wrapped(MMDistributedDataParallel):
@@ -66,8 +66,14 @@ def worker(rank, port, folder):
     torch.distributed.destroy_process_group()
 
 
-def test_averaged_gradient_is_the_single_process_one(tmp_path):
-    mp.spawn(worker, (free_port(), str(tmp_path)), nprocs=2)
+def test_averaged_gradient_is_the_single_process_one(fork, tmp_path):
+    port = str(free_port())
+    command = [fork, __file__]
+    workers = [
+        subprocess.Popen([*command, str(rank), port, tmp_path])
+        for rank in range(2)
+    ]
+    assert [worker.wait() for worker in workers] == [0, 0]
     expected = gradients(*build())
     largest = max(grad.abs().max() for grad in expected.values())
     for rank in range(2):
@@ -98,12 +104,12 @@ class WriteDigest(Hook):
 
 
 @pytest.mark.slow
-def test_dist_train_and_test(root, coco, tmp_path):  # noqa: F811
+def test_dist_train_and_test(fork, root, coco, tmp_path):  # noqa: F811
     """dist_train.sh and dist_test.sh with two processes and no GPU."""
     (tmp_path / 'write_digest.py').write_text(HOOK)
     environ = dict(
         os.environ,
-        PYTHON=sys.executable,
+        PYTHON=fork,
         PYTHONPATH=str(tmp_path),
         PORT=str(free_port()),
         OMP_NUM_THREADS='1',
@@ -226,3 +232,7 @@ def test_slurm_without_gpus(monkeypatch):
     assert values == ['3', '4', '1', 'node7']
     assert cfg.model.norm.type == 'BN'
     assert cfg.model_wrapper_cfg.device_ids is None
+
+
+if __name__ == '__main__':
+    worker(int(sys.argv[1]), *sys.argv[2:])

@@ -7,9 +7,9 @@ import pytest
 
 
 @pytest.fixture(scope='module')
-def wheel(python, root, tmp_path_factory):
+def wheel(new_python, root, tmp_path_factory):
     out = tmp_path_factory.mktemp('wheel')
-    python(
+    new_python(
         *('-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation'),
         *('-w', out, root),
     )

@@ -18,12 +18,11 @@ def find_spec(name, *args):
     return None if name == 'mmcv._ext' else find(name, *args)
 PathFinder.find_spec = find_spec
 """
-USE = """
-import torch
-from mmcv.ops import nms, get_compiler_version
-print(nms(torch.tensor([[0, 0, 2, 2.0]]), torch.tensor([1.0]), 0.5)[1],
-      get_compiler_version())
-"""
+USE = (
+    'import torch; from mmcv.ops import nms, get_compiler_version; '
+    'box, score = torch.tensor([[0, 0, 2, 2.0]]), torch.tensor([1.0]); '
+    'print(nms(box, score, 0.5)[1], get_compiler_version())'
+)
 SERVED = 'tensor([0]) none (torchvision'
 
 
@@ -46,20 +45,13 @@ def test_import_mmsmt_first(new_python):
     assert SERVED in new_python('-c', code).stdout
 
 
-def test_permanent(new_python, hook):
-    """The hosts' own tools import no mmsmt; nor do their workers."""
+@pytest.mark.slow
+def test_permanent(new_python, hook, tmp_path):
+    """The hosts' own tools import no mmsmt; nor do their workers.
+
+    Forked workers inherit the finder, spawned ones read the site's files.
+    """
     _, read = hook
-    code = f"""{NOT_COMPILED}
-{read}
-import mmdet.models
-assert 'mmsmt' not in sys.modules
-{USE}"""
-    assert SERVED in new_python('-c', code).stdout
-
-
-def test_workers(new_python, hook, tmp_path):
-    """Forked ones inherit the finder, spawned ones read the site's files."""
-    folder, read = hook
     script = tmp_path / 'load.py'
     script.write_text(f"""{NOT_COMPILED}
 {read}
@@ -74,12 +66,16 @@ class Images(torch.utils.data.Dataset):
         return f'{{get_compiler_version()}} {{i}}'
 
 if __name__ == '__main__':
+    import mmdet.models
+    assert 'mmsmt' not in sys.modules
+    {USE}
     for context in ('fork', 'spawn'):
         loader = torch.utils.data.DataLoader(
             Images(), num_workers=1, multiprocessing_context=context)
         print(context, list(loader))
 """)
     output = new_python(script).stdout
+    assert SERVED in output
     for context in ('fork', 'spawn'):
         assert f"{context} [['none (torchvision" in output
 

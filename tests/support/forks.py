@@ -1,59 +1,79 @@
-"""Run Python programs without starting a Python for each.
+"""A Python that starts in a moment: forks of one that has torch and the hosts.
 
-A server imports torch and the hosts once, then forks a process for each
-program: the same isolation, without seconds of imports. The project itself is
-not imported in the server, so that a program still finds it as a user's does.
+A server imports them once and forks a process for each program. Its clients
+are an executable that takes Python's command line; it lends the program its
+streams, environment and folder, passes signals on, and ends as the program
+ends. ``sys.executable`` of a program is this executable too, so that what it
+starts is a fork as well. The project itself is not imported in the server: a
+program still finds it as a user's does.
 """
 
 import contextlib
 import json
 import os
 import runpy
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+FOLDER = 'MMSMT_TESTS_FORKS'
 
 
-class ForkServer:
-    """A server process, started when it is first used."""
+# The side of the tests -------------------------------------------------------
 
-    def __init__(self) -> None:
-        self.process: subprocess.Popen | None = None
 
-    def run(self, args: list[str], cwd: str, environ: dict) -> tuple[int, str]:
-        """Run ``python ARGS``, which are ``-c CODE ...`` or ``SCRIPT ...``.
+def open_folder() -> None:
+    """Choose the server's folder, for this process and those it starts."""
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix='forks')
 
-        Returns:
-            Exit status, and standard output and error as one text.
-        """
-        if self.process is None:
-            self.process = subprocess.Popen(
-                [sys.executable, __file__],
-                stdin=subprocess.PIPE,
+
+def close_folder() -> None:
+    """End the server, if one was started, and remove its folder."""
+    folder = Path(os.environ.pop(FOLDER))
+    if (folder / 'pid').exists():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int((folder / 'pid').read_text()), signal.SIGTERM)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def executable() -> str:
+    """The client to start instead of ``sys.executable``.
+
+    The first that asks starts the server; others wait until it is ready.
+    """
+    import fcntl
+
+    folder = Path(os.environ[FOLDER])
+    client = folder / 'python'
+    with open(folder / 'lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not client.exists():
+            process = subprocess.Popen(
+                [sys.executable, __file__, folder],
                 stdout=subprocess.PIPE,
-                text=True,
                 env={**os.environ, 'OMP_NUM_THREADS': '1'},
+                start_new_session=True,
             )
-        with tempfile.NamedTemporaryFile('r', errors='replace') as output:
-            request = dict(args=args, cwd=cwd, environ=environ)
-            request['output'] = output.name
-            self.process.stdin.write(json.dumps(request) + '\n')
-            self.process.stdin.flush()
-            answer = self.process.stdout.readline()
-            if not answer:
-                raise RuntimeError('The fork server ended.')
-            return int(answer), output.read()
+            if process.stdout.readline() != b'ready\n':
+                raise RuntimeError('The fork server did not start.')
+            (folder / 'pid').write_text(str(process.pid))
+            client.write_text(
+                f'#!/bin/sh\nexec {sys.executable} -S -E '
+                f'{Path(__file__).with_name("client.py")} {folder}/socket '
+                f'{sys.executable} "$@"\n'
+            )
+            client.chmod(0o755)
+    return str(client)
 
-    def close(self) -> None:
-        """End the server."""
-        if self.process is not None:
-            self.process.stdin.close()
-            self.process.stdout.close()
-            self.process.wait()
+
+# The side of the server ------------------------------------------------------
 
 
 def preload() -> None:
@@ -67,6 +87,7 @@ def preload() -> None:
 
     torch.set_num_threads(1)
     names = ['torchvision', 'mmcv.ops', 'mmengine.runner', 'pycocotools.coco']
+    names += ['torch.distributed.run', 'multiprocessing.spawn']
     for host in HOSTS:
         parts = 'datasets', 'models', 'engine', 'evaluation', 'visualization'
         names += [f'{host}.{part}' for part in parts]
@@ -75,33 +96,30 @@ def preload() -> None:
             importlib.import_module(name)
 
 
-def run_program(request: dict) -> int:
+def run_program(args: list[str]) -> int:
     """Run a program in this process, which is a fork.
 
+    Args:
+        args (list[str]): ``-c CODE ...``, ``-m MODULE ...`` or ``SCRIPT ...``.
+
     Returns:
-        Its exit status.
+        int: Its exit status.
     """
-    descriptor = os.open(request['output'], os.O_WRONLY | os.O_APPEND)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (descriptor, 1), (descriptor, 2)):
-        os.dup2(source, target)
-    os.chdir(request['cwd'])
-    os.environ.clear()
-    os.environ.update(request['environ'])
-    first, *rest = request['args']
-    folder = '' if first == '-c' else str(Path(first).resolve().parent)
+    first, *rest = args
+    script = first not in ('-c', '-m')
+    folder = str(Path(first).resolve().parent) if script else os.getcwd()
     path = [p for p in os.environ.get('PYTHONPATH', '').split(':') if p]
     sys.path[:] = [folder, *path, *sys.path[1:]]
+    sys.argv = [first, *rest] if script else ['-c', *rest[1:]]
     status = 0
     try:
-        if first == '-c':
-            code, *rest = rest
-            sys.argv = ['-c', *rest]
-            scope = {'__name__': '__main__', '__builtins__': __builtins__}
-            exec(compile(code, '<string>', 'exec'), scope)
-        else:
-            sys.argv = [first, *rest]
+        if script:
             runpy.run_path(first, run_name='__main__')
+        elif first == '-m':
+            runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
+        else:
+            scope = {'__name__': '__main__', '__builtins__': __builtins__}
+            exec(compile(rest[0], '<string>', 'exec'), scope)
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 0
         if isinstance(stop.code, str):
@@ -116,7 +134,6 @@ def run_program(request: dict) -> int:
 def finish(status: int) -> None:
     """End a fork as Python ends, but for the modules' memory."""
     import atexit
-    import threading
 
     threading._shutdown()
     atexit._run_exitfuncs()
@@ -126,24 +143,69 @@ def finish(status: int) -> None:
     os._exit(status)
 
 
-def serve() -> None:
-    """Answer each request with the exit status of its program."""
-    answers = os.fdopen(os.dup(1), 'w')
+def supervise(connection: socket.socket, folder: Path) -> None:
+    """Run a client's program in a child; send its wait status."""
+    message, streams, _, _ = socket.recv_fds(connection, 2**22, 3)
+    while not message.endswith(b'\n'):
+        message += connection.recv(2**22)
+    request = json.loads(message)
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        for target, stream in enumerate(streams):
+            os.dup2(stream, target)
+            os.close(stream)
+        status = 1
+        try:
+            os.chdir(request['cwd'])
+            os.environ.clear()
+            os.environ.update(request['environ'])
+            sys.executable = str(folder / 'python')
+            status = run_program(request['args'])
+        finally:
+            finish(status)
+
+    def pass_signals_on() -> None:
+        with contextlib.suppress(OSError):
+            while number := connection.recv(1):
+                os.kill(child, number[0])
+            os.kill(child, signal.SIGKILL)  # the client is gone
+
+    for stream in streams:
+        os.close(stream)
+    threading.Thread(target=pass_signals_on, daemon=True).start()
+    _, status = os.waitpid(child, 0)
+    with contextlib.suppress(OSError):
+        connection.sendall(str(status).encode())
+
+
+def serve(folder: Path) -> None:
+    """Fork for each client, until the folder is gone."""
+    ready = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     preload()
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            answers.close()
-            status = 1
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / 'socket'))
+    listener.listen(64)
+    listener.settimeout(5)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped
+    print('ready', file=ready, flush=True)
+    ready.close()
+    while folder.exists():
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            listener.close()
             try:
-                status = run_program(json.loads(line))
+                connection.setblocking(True)
+                supervise(connection, folder)
             finally:
-                finish(status)
-        _, status = os.waitpid(child, 0)
-        answers.write(f'{os.waitstatus_to_exitcode(status)}\n')
-        answers.flush()
+                os._exit(0)
+        connection.close()
 
 
 if __name__ == '__main__':
-    serve()
+    serve(Path(sys.argv[1]))
