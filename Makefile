@@ -5,12 +5,14 @@
 #               the like are passed on (without a GPU, an hour or two)
 # make bench    set up and measure time and memory of SMT-S and its peers; BENCH=
 #               passes options on (without a GPU, half an hour)
+# WORKERS=0 runs the tests in one process.
 # STACK=openmmlab takes the frozen upstream packages; PYTHON=python3.11 the
 # interpreter to set up with; COMPILE=1 compiles mmcv's operators (a C++
 # compiler, ten minutes or more); ENV=NAME another folder under .venv.
 STACK ?= onedl
 PYTHON ?= python3
 COMPILE ?=
+WORKERS ?= 2
 ENV ?= $(STACK)$(if $(COMPILE),-compiled)
 BIN = .venv/$(ENV)/bin
 
@@ -24,7 +26,8 @@ demo: env
 	@$(BIN)/python tools/demo.py --work-dir work_dirs/demo_$(STACK)
 
 test: env
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+	    --no-loadscope-reorder
 
 lint: env
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
