@@ -8,11 +8,14 @@ learning curve and predictions. Interrupted, it resumes where it was.
 """
 
 import argparse
+import io
 import json
 import re
 import subprocess
 import sys
 import time
+import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib
@@ -70,7 +73,10 @@ def main() -> None:
     if not scores:  # interrupted between the last epoch and its evaluation
         scores = [test(args.data, args.work_dir, epochs)]
     curve = draw_curve(records, args.work_dir / 'learning_curve.png')
-    sheet = draw_predictions(args.data, args.work_dir, epochs)
+    # The hosts' notices would hide the result.
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        sheet = draw_predictions(args.data, args.work_dir, epochs)
     print(
         f'\nAfter {epochs} epochs, on {args.val} validation images:\n'
         f'  box AP   {scores[-1][BOX]:.3f}\n'
