@@ -3,6 +3,7 @@
 mmcv's functions allocate the results and hand them over to be filled.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -108,19 +109,22 @@ def roi_align_backward(
 ) -> None:
     """Fill ``grad_input``, (B, C, H, W); see :func:`roi_align_forward`."""
     grad, rois = as_dtype_of(grad_output, rois)
-    if pool_mode == 1:
-        backward = torch.ops.torchvision._roi_align_backward
-        settings = spatial_scale, aligned_height, aligned_width
-        images, _, *area = grad_input.shape
-
-        def pull(part: Tensor) -> Tensor:
-            shape = images, part.shape[1], *area
-            return backward(
-                *(part, rois, *settings, *shape, sampling_ratio, aligned)
+    if pool_mode == 1 and grad.device.type == 'cpu':
+        grad_input.copy_(
+            _pull_average(
+                *(grad, rois, grad_input.shape),
+                *(spatial_scale, sampling_ratio, aligned),
             )
-
-        parts = in_threads(pull, grad, dim=1, work=grad.numel())
-        grad_input.copy_(torch.cat(parts, dim=1))
+        )
+        return
+    if pool_mode == 1:
+        settings = spatial_scale, aligned_height, aligned_width
+        grad_input.copy_(
+            torch.ops.torchvision._roi_align_backward(
+                *(grad, rois, *settings, *grad_input.shape),
+                *(sampling_ratio, aligned),
+            )
+        )
         return
     base = _planes(rois, grad_input.shape)
     found = argmax_y != -1
@@ -131,6 +135,133 @@ def roi_align_backward(
     value = grad[..., None] * torch.stack(weights, dim=-1)
     value = value.where(found[..., None], value.new_zeros(()))
     _scatter(grad_input, place, value)
+
+
+def _pull_average(
+    grad: Tensor,
+    rois: Tensor,
+    shape: torch.Size,
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """Sum the gradient of averaged samples into the cells of a map.
+
+    All channels of a cell at once, where torchvision's kernel computes the
+    cells and weights of each sample again for every channel. Sums are in its
+    order, so that no bit differs.
+
+    Args:
+        grad: (N, C, h, w).
+        rois: (N, 5).
+        shape: Of the map, (B, C, H, W).
+        scale: From pixels to cells.
+        sampling_ratio: As in :func:`roi_align_forward`.
+        aligned: Likewise.
+
+    Returns:
+        (B, C, H, W), in channels-last memory.
+    """
+    batch, channels, height, width = shape
+    size = grad.shape[2:]
+    corners = rois[:, 1:] * scale - (0.5 if aligned else 0)
+    extent = corners[:, 2:] - corners[:, :2]
+    if not aligned:
+        extent = extent.clamp(min=1)
+    bins = extent / extent.new_tensor([size[1], size[0]])
+    counts = bins.ceil().long().clamp(min=0)
+    if sampling_ratio > 0:
+        counts.fill_(sampling_ratio)
+    # A row more, for samples outside of the map.
+    sums = grad.new_zeros(batch * height * width + 1, channels)
+    grad = grad.permute(0, 2, 3, 1)
+    for part, across, down in _parts(counts, 4 * channels * size.numel()):
+        count = counts[part]
+        y = _samples(
+            corners[part, 1], bins[part, 1], size[0], count[:, 1], down
+        )
+        x = _samples(
+            corners[part, 0], bins[part, 0], size[1], count[:, 0], across
+        )
+        y = [t[:, :, None, :, None] for t in _ends(y, height)]
+        x = [t[:, None, :, None, :] for t in _ends(x, width)]
+        inside = y[0] & x[0]  # (N, h, w, down, across)
+        first = rois[part, 0].long().view(-1, 1, 1, 1, 1) * height
+        cells = [
+            ((first + row) * width + column).where(inside, len(sums) - 1)
+            for row in y[1:3]
+            for column in x[1:3]
+        ]
+        weights = [v * u for v in y[3:] for u in x[3:]]
+        value = grad[part][:, :, :, None, None, None]
+        value = value * torch.stack(weights, dim=-1)[..., None]
+        if across * down > 1:
+            value = value / count.prod(1).view(-1, 1, 1, 1, 1, 1, 1)
+        sums.index_add_(
+            0, torch.stack(cells, dim=-1).flatten(), value.view(-1, channels)
+        )
+    sums = sums[:-1].view(batch, height, width, channels)
+    return sums.permute(0, 3, 1, 2)
+
+
+# Values that are computed at a time: about what fits a cache.
+_VALUES = 2**20
+
+
+def _parts(counts: Tensor, values: int) -> Iterator[tuple[slice, int, int]]:
+    """Split regions, in their order, into parts computed at a time.
+
+    Args:
+        counts: (N, 2), samples of a bin across and downwards.
+        values: Of a region, for each of its samples.
+
+    Yields:
+        Regions, and the most samples that one of them has each way.
+    """
+    start, across, down = 0, 0, 0
+    for i, (x, y) in enumerate([*counts.tolist(), (0, 0)]):
+        most = max(across, x), max(down, y)
+        rows = (i - start + 1) * most[0] * most[1] * values
+        if i == len(counts) or (rows > _VALUES and i > start):
+            if across * down:
+                yield slice(start, i), across, down
+            start, most = i, (x, y)
+        across, down = most
+
+
+def _samples(
+    start: Tensor, width: Tensor, bins: int, count: Tensor, most: int
+) -> Tensor:
+    """Place the samples of bins along an axis.
+
+    Args:
+        start: (N,), of each region.
+        width: (N,), of a bin.
+        bins: Of a region.
+        count: (N,), samples of a bin.
+        most: The largest count.
+
+    Returns:
+        (N, bins, most); NaN for those that a region does not have.
+    """
+    number = torch.arange(most)
+    inner = (number + 0.5) * width[:, None] / count[:, None]
+    inner = inner.where(number < count[:, None], torch.nan)
+    bin_start = start[:, None] + torch.arange(bins) * width[:, None]
+    return bin_start[:, :, None] + inner[:, None]
+
+
+def _ends(place: Tensor, length: int) -> tuple[Tensor, ...]:
+    """Find the two cells around each sample along an axis.
+
+    Returns:
+        Whether it is inside, the two cells, and their weights.
+    """
+    inside = (place >= -1) & (place <= length)  # not if it is NaN
+    place = place.nan_to_num(0).clamp(0, length - 1)
+    low = place.long()
+    far = place - low
+    return inside, low, (low + 1).clamp(max=length - 1), 1 - far, far
 
 
 def _scatter(target: Tensor, place: Tensor, value: Tensor) -> None:
