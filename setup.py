@@ -88,7 +88,10 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>=3.10',
     packages=find_packages(include=['mmsmt', 'mmsmt.*']),
-    package_data={'mmsmt.datasets': ['*.txt']},
+    package_data={
+        'mmsmt.datasets': ['*.txt'],
+        'mmsmt.weights': ['*.json'],
+    },
     extras_require=EXTRAS,
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,

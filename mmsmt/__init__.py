@@ -15,9 +15,7 @@ _serve_operators()  # before mmcv's are imported
 
 if not _MISSING:
     try:
-        from mmengine.config import utils as _config_utils
-        from mmengine.registry import MODELS as _ROOT
-
+        from .integration import extend_mmengine as _extend_mmengine
         from .models import SMT
     except ImportError:
         from . import environment
@@ -27,10 +25,7 @@ if not _MISSING:
         )  # names the packages that do not go together
         raise
 
-    # Bare `SMT` in every scope, and `mmsmt::` in a config's `_base_`. mmseg's
-    # distribution has another name in each stack; the module's is in both.
-    _ROOT.register_module(module=SMT)
-    _config_utils.MODULE2PACKAGE.update(mmsmt='mmsmt', mmseg='mmseg')
+    _extend_mmengine()
 
 
 def __getattr__(name: str):

@@ -1,22 +1,18 @@
 """Hooks that our configs set: what is loaded is whole, what runs is said."""
 
 import logging
-from contextlib import suppress
-from pathlib import Path
 
-import torch
-from mmengine.config import Config
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmsmt import checkpoints
-from mmsmt.models import SMT
+from mmsmt import weights
+from mmsmt.models import SMT, state_dict
+from mmsmt.models.state_dict import StateDict
 from mmsmt.registry import HOOKS
+from mmsmt.weights.fingerprints import find_configs
 
 
 @HOOKS.register_module()
@@ -42,24 +38,24 @@ class WholeCheckpointHook(Hook):
                 missing or unexpected, and which config it looks like.
         """
         model = bare_model(runner.model)
-        state = checkpoints.unwrap(checkpoint)
+        state = weights.extract_state_dict(checkpoint)
         if (
             isinstance(getattr(model, 'backbone', None), SMT)
             and hasattr(getattr(model, 'head', None), 'fc')
             and 'head.weight' in state
         ):
-            state = checkpoints.classifier_state(state)
+            state = weights.classifier_state(state)
         for name, module in model.named_modules():
             if isinstance(module, SMT):
                 prefix = f'{name}.' if name else ''
-                checkpoints.rename_on_load(module, state, prefix)
+                state_dict.rename_on_load(module, state, prefix)
         # mmengine looks here only, and loads nothing if it is elsewhere.
         checkpoint['state_dict'] = state
-        problems = checkpoints.mismatches(model.state_dict(), state)
+        problems = weights.describe_mismatches(model.state_dict(), state)
         if not problems:
             runner.logger.info(f'Checkpoint: all {len(state)} tensors match.')
         elif self.strict:
-            raise checkpoints.CheckpointError(
+            raise weights.CheckpointError(
                 f"The checkpoint '{runner.cfg.load_from or 'to resume'}' does "
                 f'not fit the model of {runner.cfg.filename}; nothing was '
                 f'loaded.\n{problems}{origin(checkpoint, state)}'
@@ -79,7 +75,7 @@ def bare_model(model: nn.Module) -> nn.Module:
     return model
 
 
-def origin(checkpoint: dict, state: checkpoints.StateDict) -> str:
+def origin(checkpoint: dict, state: StateDict) -> str:
     """Say where a checkpoint that does not fit comes from.
 
     Args:
@@ -93,40 +89,15 @@ def origin(checkpoint: dict, state: checkpoints.StateDict) -> str:
     name = meta.get('experiment_name') if isinstance(meta, dict) else None
     if name:
         return f'It was saved by the experiment {name}.\n'
-    archs = checkpoints.identify(state)
+    archs = weights.identify_archs(state)
     if archs:
         return (
             f"It is a backbone of arch '{archs[0][0]}' alone. To start from "
             'it, set model.backbone.init_cfg.checkpoint instead of '
             'load_from; to test, give the checkpoint of a trained model.\n'
         )
-    config = like_config(state)
-    return f'It looks like {config}.\n' if config else ''
-
-
-def configs_dir() -> Path:
-    """Where this package's configs are: the wheel's, or the checkout's."""
-    return Path(__file__).parent / '.mim' / 'configs' / 'smt'
-
-
-def like_config(state: checkpoints.StateDict) -> str | None:
-    """Find the shipped config whose model has exactly these weights."""
-    found: list[str] = []
-    scope = DefaultScope.get_current_instance()
-    for path in sorted(configs_dir().rglob('*.py')):
-        if '_base_' in path.parts:
-            continue
-        # A config whose host is not installed cannot be looked at.
-        with suppress(Exception):
-            cfg = Config.fromfile(path)
-            init_default_scope(cfg.default_scope)
-            with torch.device('meta'):
-                model = ROOT_MODELS.build(cfg.model)
-            if not checkpoints.mismatches(model.state_dict(), state):
-                found.append(path.name)
-    if scope is not None:
-        init_default_scope(scope.scope_name)
-    return ' or '.join(found) or None
+    configs = find_configs(state)
+    return f'It looks like {" or ".join(configs)}.\n' if configs else ''
 
 
 @HOOKS.register_module()

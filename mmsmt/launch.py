@@ -22,8 +22,8 @@ from mmengine.runner import Runner
 from mmengine.utils import digit_version
 
 from mmsmt import environment
-from mmsmt.checkpoints import CheckpointError, fetch, read_file
 from mmsmt.optim import cpu_has_bf16
+from mmsmt.weights import CheckpointError, fetch_checkpoint, read_checkpoint
 
 
 class LaunchError(RuntimeError):
@@ -384,9 +384,9 @@ def read_safely(checkpoint: str) -> str:
             f"'{checkpoint}' cannot be checked before it is loaded: fetch it "
             'and give the local file.'
         )
-    path = fetch(checkpoint)
+    path = fetch_checkpoint(checkpoint)
     if rank() == 0:
-        read_file(path)
+        read_checkpoint(path)
     return str(path)
 
 

@@ -19,7 +19,7 @@ WEIGHT_INITIALIZERS = Registry(
     'weight initializer',
     parent=MMENGINE_INITIALIZERS,
     scope='mmsmt',
-    locations=['mmsmt.checkpoints'],
+    locations=['mmsmt.models', 'mmsmt.weights'],
 )
 OPTIM_WRAPPERS = Registry(
     'optim wrapper',

@@ -27,7 +27,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmsmt import checkpoints
+from mmsmt import weights
 from mmsmt.datasets import digits
 from mmsmt.launch import (
     LaunchError,
@@ -323,9 +323,9 @@ def local_weights(cfg: Config, folder: Path) -> list[str]:
             if not url.startswith(('http://', 'https://')):
                 continue  # on disk, or of a kind that mmengine knows
             try:
-                path = checkpoints.fetch(url)
+                path = weights.fetch_checkpoint(url)
                 said[url] = str(path)
-            except checkpoints.CheckpointError as error:
+            except weights.CheckpointError as error:
                 if kind(cfg.model.backbone) != 'SMT':
                     raise
                 path = folder / Path(url).name
@@ -557,7 +557,7 @@ class Rehearsal:
             except (
                 Failure,
                 LaunchError,
-                checkpoints.CheckpointError,
+                weights.CheckpointError,
             ) as error:
                 result, ok = str(error), False
             except Exception:  # a config of a kind not thought of

@@ -173,6 +173,17 @@ class PlainSMT(nn.Module):
             self.add_module(f'norm{i + 1}', nn.LayerNorm(dims, eps=1e-6))
         self.head = nn.Linear(embed_dims[-1], 1000)
 
+    @classmethod
+    def of(cls, arch, layer_scale: bool = False) -> 'PlainSMT':
+        """The plain form of an :class:`mmsmt.models.arch.Arch`."""
+        return cls(
+            arch.embed_dims,
+            arch.depths,
+            arch.mlp_ratios,
+            arch.stem_kernel_size,
+            layer_scale,
+        )
+
     def forward(self, x: Tensor):
         outs = []
         for i in range(1, 5):

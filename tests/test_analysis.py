@@ -57,7 +57,7 @@ def test_hand_computed_attention(device):
 @pytest.mark.parametrize('size', [(64, 64), (69, 95)])
 def test_smt_against_the_plain_form(size):
     """Torch's counter and mmcv's, on an SMT written with modules only."""
-    plain = PlainSMT(**SMT.ARCHS['tiny']).eval()
+    plain = PlainSMT.of(SMT.ARCHS['tiny']).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         plain(torch.rand(1, 3, *size))
     modules, _ = get_model_complexity_info(

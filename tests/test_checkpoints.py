@@ -16,8 +16,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
-from mmsmt import SMT, checkpoints
-from mmsmt.checkpoints import CheckpointError
+from mmsmt import SMT, weights
+from mmsmt.models.state_dict import our_name
+from mmsmt.weights import CheckpointError, reading
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +35,7 @@ def tiny():
 def holds(model, released) -> bool:
     state = model.state_dict()
     return all(
-        torch.equal(state[checkpoints.our_name(name)], value)
+        torch.equal(state[our_name(name)], value)
         for name, value in released.items()
         if not name.startswith('head.')
     )
@@ -65,7 +66,7 @@ def prefixed(prefix):
 
 
 def ours(state):
-    return {checkpoints.our_name(k): v for k, v in without_head(state).items()}
+    return {our_name(k): v for k, v in without_head(state).items()}
 
 
 def old(state):
@@ -112,7 +113,7 @@ def test_forms(form, released, tiny, tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(FORMS[form](released), path)
     expected = old(released) if form.startswith('no num') else released
-    count = checkpoints.load(blank(tiny), path)
+    count = weights.load_weights(blank(tiny), path)
     assert count == len(without_head(expected))
     assert holds(tiny, expected)
 
@@ -122,7 +123,7 @@ def test_old_file_format(released, tiny, tmp_path):
     torch.save(
         dict(model=released), path, _use_new_zipfile_serialization=False
     )
-    checkpoints.load(blank(tiny), path)
+    weights.load_weights(blank(tiny), path)
     assert holds(tiny, released)
 
 
@@ -131,7 +132,7 @@ def test_yacs_config_without_yacs(released, tiny, tmp_path, zipped):
     """The released files hold the training config as a yacs CfgNode."""
     path = tmp_path / 'weights.pth'
     golden.save_as_released(released, path, zipped)
-    checkpoints.load(blank(tiny), path)
+    weights.load_weights(blank(tiny), path)
     assert holds(tiny, released)
 
 
@@ -166,7 +167,7 @@ def test_stages_that_are_not_built_are_left_out(released, tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(dict(model=released), path)
     model = SMT('tiny', out_indices=(0, 2))
-    assert checkpoints.load(model, path) == len(model.state_dict())
+    assert weights.load_weights(model, path) == len(model.state_dict())
     model.load_state_dict(released, strict=True)
 
 
@@ -220,7 +221,7 @@ def test_nothing_is_loaded_in_part(released, tiny, tmp_path):
     torch.save(dict(model=state), path)
     blank(tiny)
     with pytest.raises(CheckpointError) as error:
-        checkpoints.load(tiny, path)
+        weights.load_weights(tiny, path)
     text = str(error.value)
     assert 'missing: patch_embed1.conv1.weight' in text
     assert '(6 in all)' in text
@@ -246,7 +247,7 @@ def test_every_other_arch_is_refused_by_name(arch, scale):
         if (other, other_scale) == (arch, scale):
             continue
         with pytest.raises(CheckpointError) as error:
-            checkpoints.load_state(on_meta(other, other_scale), state, 'file')
+            weights.load_state(on_meta(other, other_scale), state, 'file')
         text = str(error.value)
         assert (f"The file fits arch '{arch}'" in text) == (arch != other)
         assert ('The file has LayerScale' in text) == (scale > other_scale)
@@ -275,7 +276,7 @@ def test_code_in_a_file_is_not_run(released, tiny, tmp_path, zipped, where):
     path = tmp_path / 'weights.pth'
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=r'refused.*posix\.mkdir'):
-        checkpoints.load(tiny, path)
+        weights.load_weights(tiny, path)
     assert not trace.exists()
 
 
@@ -294,7 +295,7 @@ def test_functions_are_refused(function, args, tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(Evil(function, *args), path)
     with pytest.raises(CheckpointError, match='refused'):
-        checkpoints.read_file(path)
+        weights.read_checkpoint(path)
 
 
 def test_plain_pickle_is_refused(tmp_path):
@@ -302,7 +303,7 @@ def test_plain_pickle_is_refused(tmp_path):
     path = tmp_path / 'weights.pth'
     path.write_bytes(pickle.dumps(Evil(os.mkdir, str(trace))))
     with pytest.raises(CheckpointError):
-        checkpoints.read_file(path)
+        weights.read_checkpoint(path)
     assert not trace.exists()
 
 
@@ -326,7 +327,7 @@ def test_foreign_persistent_ids_are_refused(tmp_path):
         Pickler(out, 2).dump(dict(a=('module', 'x', 'y', 'z')))
         pickle.dump([], out, 2)
     with pytest.raises(CheckpointError, match='refused.*persistent object'):
-        checkpoints.read_file(path)
+        weights.read_checkpoint(path)
 
 
 def test_functions_of_torch_cannot_be_changed(tmp_path):
@@ -344,7 +345,7 @@ def test_functions_of_torch_cannot_be_changed(tmp_path):
     import io
 
     with contextlib.suppress(Exception):
-        checkpoints._SafeUnpickler(io.BytesIO(payload)).load()
+        reading._SafeUnpickler(io.BytesIO(payload)).load()
     assert torch._utils._rebuild_tensor_v2.__name__ == name
 
 
@@ -405,7 +406,7 @@ def test_bad_files(kind, released, tiny, tmp_path):
     make, words = BAD_FILES[kind]
     make(path, released)
     with pytest.raises(CheckpointError, match=words) as error:
-        checkpoints.load(tiny, path)
+        weights.load_weights(tiny, path)
     assert str(path) in str(error.value)
 
 
@@ -431,20 +432,22 @@ def test_url_is_cached(released, tiny, tmp_path, cache):
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f'http://127.0.0.1:{server.server_port}/smt_tiny.pth'
-        checkpoints.load(blank(tiny), url)
+        weights.load_weights(blank(tiny), url)
         assert holds(tiny, released)
         with pytest.raises(CheckpointError, match='404'):
-            checkpoints.fetch(url.replace('tiny', 'huge'))
+            weights.fetch_checkpoint(url.replace('tiny', 'huge'))
         server.shutdown()
     assert [path.name for path in cache.iterdir()] == ['smt_tiny.pth']
-    checkpoints.load(blank(tiny), url)  # from the cache: nobody serves it now
+    weights.load_weights(
+        blank(tiny), url
+    )  # from the cache: nobody serves it now
     assert holds(tiny, released)
 
 
 def test_no_network(cache):
     url = 'http://127.0.0.1:9/smt_tiny.pth'
     with pytest.raises(CheckpointError) as error:
-        checkpoints.fetch(url)
+        weights.fetch_checkpoint(url)
     text = str(error.value)
     assert url in text
     assert str(cache / 'smt_tiny.pth') in text
@@ -453,10 +456,10 @@ def test_no_network(cache):
 
 
 def test_released_urls():
-    assert checkpoints.RELEASED_WEIGHTS['small'] == (
+    assert weights.RELEASED_WEIGHTS['small'] == (
         'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_small.pth'
     )
-    assert set(SMT.ARCHS) - set(checkpoints.RELEASED_WEIGHTS) == {
+    assert set(SMT.ARCHS) - set(weights.RELEASED_WEIGHTS) == {
         'small-paper',
         'large',
     }

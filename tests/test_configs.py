@@ -21,7 +21,7 @@ from mmengine.registry import (
 )
 from mmengine.structures import InstanceData, PixelData
 
-from mmsmt import SMT, checkpoints, environment
+from mmsmt import SMT, environment, weights
 from mmsmt.hooks import WholeCheckpointHook
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -175,7 +175,7 @@ def test_recipe(name):
     if recipe.weights:
         assert backbone.init_cfg == dict(
             type='Pretrained',
-            checkpoint=checkpoints.RELEASED_WEIGHTS[recipe.weights],
+            checkpoint=weights.RELEASED_WEIGHTS[recipe.weights],
         )
     else:
         assert 'init_cfg' not in backbone
@@ -604,7 +604,7 @@ def test_pre_processing_is_the_release_s(size):
 
 def test_fine_tuning_starts_from_the_22k_classifier(tmp_path):
     """Of 21,841 rows the 1,000 classes' are taken, whole or not at all."""
-    rows = checkpoints.imagenet_22k_to_1k()
+    rows = weights.imagenet_22k_to_1k()
     digest = sha256(' '.join(map(str, rows)).encode()).hexdigest()
     assert len(rows) == 1000 and digest.startswith('64b3af4e3db74a16')
     head = load('smt_l_in1k_ft_224').model.head
@@ -621,10 +621,10 @@ def test_fine_tuning_starts_from_the_22k_classifier(tmp_path):
 
     head.in_channels = 512
     built = MODELS.build(head)
-    with pytest.raises(checkpoints.CheckpointError, match='does not fit the'):
+    with pytest.raises(weights.CheckpointError, match='does not fit the'):
         built.init_weights()
     torch.save(dict(model={'norm4.weight': weight}), path)
-    with pytest.raises(checkpoints.CheckpointError, match='missing: weight'):
+    with pytest.raises(weights.CheckpointError, match='missing: weight'):
         built.init_weights()
 
 

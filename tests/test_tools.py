@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.utils import digit_version
 
-from mmsmt import checkpoints, launch
+from mmsmt import launch, weights
 from mmsmt.datasets import digits
 
 CONFIG = 'configs/mask_rcnn_smt_t_1x.py'
@@ -165,8 +165,8 @@ def test_weights_under_model_are_loaded(trained, coco, tmp_path):
     """mmengine looks under state_dict only, and would load nothing."""
     from mmengine.runner import Runner
 
-    state = checkpoints.unwrap(
-        checkpoints.read_file(trained[0] / 'epoch_1.pth')
+    state = weights.extract_state_dict(
+        weights.read_checkpoint(trained[0] / 'epoch_1.pth')
     )
     path = tmp_path / 'model.pth'
     torch.save(dict(model=state), path)

@@ -360,7 +360,7 @@ def build(args: argparse.Namespace, row: str):
         sys.path.insert(0, str(ROOT / 'tests'))
         from plain_smt import PlainSMT
 
-        return PlainSMT(**SMT.ARCHS[args.arch])
+        return PlainSMT.of(SMT.ARCHS[args.arch])
     if row == 'release':
         return import_release(Path(args.release), SMT.ARCHS[args.arch])
     if row in PEERS:
@@ -373,7 +373,7 @@ def build(args: argparse.Namespace, row: str):
     return SMT(args.arch, with_cp=row == 'mmsmt with_cp')
 
 
-def import_release(clone: Path, arch: dict):
+def import_release(clone: Path, arch):
     """The authors' classification backbone, returning the maps of its stages.
 
     What their file imports besides PyTorch but does not need to compute with
@@ -412,11 +412,12 @@ def import_release(clone: Path, arch: dict):
                 x = outs[-1]
             return tuple(outs)
 
-    settings = dict(arch)
     return Released(
         qkv_bias=True,
-        head_conv=settings.pop('stem_kernel_size'),
-        **{key: list(value) for key, value in settings.items()},
+        head_conv=arch.stem_kernel_size,
+        embed_dims=list(arch.embed_dims),
+        depths=list(arch.depths),
+        mlp_ratios=list(arch.mlp_ratios),
     )
 
 
@@ -614,7 +615,7 @@ def cost(args: argparse.Namespace, row: str) -> dict:
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         # The meta device's own would keep the whole map. This keeps less than
         # a kernel does.
-        mock.patch('mmsmt.models.smt.attention', lambda q, k, v: q * v),
+        mock.patch('mmsmt.layers.attention.attend', lambda q, k, v: q * v),
     ):
         outs = model(image)
     crossed = sum(out.numel() for out in outs) * floats + image.nbytes

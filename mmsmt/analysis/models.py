@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmsmt.analysis.paper import Part, Row
-from mmsmt.hooks import configs_dir
+from mmsmt.paths import configs_dir
 
 # How to get the backbone of a row where the hosts have it: a host's config,
 # and what is different in the row.

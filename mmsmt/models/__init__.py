@@ -1,3 +1,5 @@
+"""What SMT computes, as the paper writes it."""
+
 from .smt import SMT
 
 __all__ = ['SMT']

@@ -17,8 +17,8 @@ from torch import nn
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from mmsmt import SMT
-from mmsmt.checkpoints import our_name
 from mmsmt.models.smt import MultiHeadSelfAttention, SMTBlock
+from mmsmt.models.state_dict import our_name
 
 SMALL_ARCH = dict(
     embed_dims=(32, 64, 128, 256),
@@ -93,9 +93,8 @@ def test_plain_oracle_is_golden(name):
 
 def plain_like(name: str) -> PlainSMT:
     args = golden.arch_args(name)
-    return PlainSMT(
-        **SMT.ARCHS[args['arch']], layer_scale=name == 'large-22k'
-    ).eval()
+    arch = SMT.ARCHS[args['arch']]
+    return PlainSMT.of(arch, layer_scale=name == 'large-22k').eval()
 
 
 @pytest.mark.parametrize('size', [(32, 32), (33, 47), (64, 129), (95, 32)])
@@ -304,7 +303,7 @@ def test_drop_path_is_per_sample():
     assert isinstance(block.drop_path, DropPath)
     nn.init.zeros_(block.mlp.fc2.weight)
     nn.init.zeros_(block.mlp.fc2.bias)
-    x = torch.randn(64, 4, 4, 32)
+    x = torch.randn(64, 32, 4, 4)
     with torch.no_grad():
         branch = block.eval()(x) - x
         dropped = block.train()(x) - x

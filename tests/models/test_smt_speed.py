@@ -13,7 +13,9 @@ from plain_smt import PlainSMT
 from torch.profiler import ProfilerActivity, profile
 
 from mmsmt import SMT
-from mmsmt.models import smt
+from mmsmt.execution import steps
+from mmsmt.layers import attention, conv, linear
+from mmsmt.models.smt import SMTBlock
 
 ARCH = dict(
     embed_dims=(32, 64, 128, 256),
@@ -68,13 +70,13 @@ def test_bands_change_nothing(model, monkeypatch, shape, kilobytes):
     images = torch.randn(shape).double()
     references = [out.detach() for out in model(images)]  # autograd: whole
     bands = []
-    mix = smt.SMTBlock._mix
+    mix = SMTBlock._mix
     monkeypatch.setattr(
-        smt.SMTBlock,
+        SMTBlock,
         '_mix',
-        lambda self, x, rows: bands.append(x.shape) or mix(self, x, rows),
+        lambda self, x: bands.append(x.shape) or mix(self, x),
     )
-    monkeypatch.setattr(smt, 'BAND_BYTES', kilobytes * 1024)
+    monkeypatch.setattr(steps, 'BAND_BYTES', kilobytes * 1024)
     with torch.no_grad():
         outs = model(images)
     assert close(outs, references, 1e-12)
@@ -84,7 +86,7 @@ def test_bands_change_nothing(model, monkeypatch, shape, kilobytes):
 @pytest.mark.parametrize('name', ['tiny', 'large-22k'])
 def test_golden_in_bands(monkeypatch, name):
     """The second has LayerScale."""
-    monkeypatch.setattr(smt, 'BAND_BYTES', 200 * 1024)
+    monkeypatch.setattr(steps, 'BAND_BYTES', 200 * 1024)
     case = golden.case(name)
     model = SMT(**golden.arch_args(name)).eval()
     model.load_state_dict(case['weights'])
@@ -97,7 +99,7 @@ def test_golden_in_bands(monkeypatch, name):
 @pytest.mark.parametrize('norm', ['BN', 'GN'])
 def test_no_bands_where_statistics_need_the_whole_map(monkeypatch, norm):
     """A batch norm that trains under no_grad; norms of each image."""
-    monkeypatch.setattr(smt, 'BAND_BYTES', 1024)
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
     norm_cfg = (
         dict(type='BN') if norm == 'BN' else dict(type=norm, num_groups=4)
     )
@@ -113,7 +115,7 @@ def test_no_bands_where_statistics_need_the_whole_map(monkeypatch, norm):
 
 
 def test_no_bands_where_drop_path_is_per_image(monkeypatch):
-    monkeypatch.setattr(smt, 'BAND_BYTES', 1024)
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
     model = make(drop_path_rate=0.5, norm_eval=True).double().train()
     images = torch.randn(4, 3, 64, 64).double()
     torch.manual_seed(0)
@@ -125,11 +127,11 @@ def test_no_bands_where_drop_path_is_per_image(monkeypatch):
 
 def test_hooks_see_whole_maps(monkeypatch):
     """As they would in training: no bands, no folding where someone looks."""
-    monkeypatch.setattr(smt, 'BAND_BYTES', 1024)
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
     model = make()
     seen = []
     for module in (model.patch_embed1.bn, *model.modules()):
-        if isinstance(module, (torch.nn.BatchNorm2d, smt.Linear)):
+        if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.Linear)):
             module.register_forward_hook(
                 lambda module, inputs, out: seen.append(module)
             )
@@ -177,7 +179,7 @@ def test_whatever_stands_in_for_a_layer():
 @pytest.mark.parametrize('no_grad', [torch.no_grad, torch.inference_mode])
 def test_traced_for_any_size(monkeypatch, no_grad):
     """A trace is not of the bands of one image."""
-    monkeypatch.setattr(smt, 'BAND_BYTES', 1024)
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
     model = make()
     with no_grad():
         traced = torch.jit.trace(model, torch.randn(1, 3, 64, 96))
@@ -219,11 +221,12 @@ def test_with_cp_goes_back_twice():
 
 def test_linear_is_linear():
     """Above and below the size at which a CPU takes a convolution for it."""
-    layer = smt.Linear(48, 20)
-    for shape in ((2, 9, 8, 48), (1, 3, 4, 48)):
-        x = torch.randn(shape, requires_grad=True)
-        out = layer(x)
-        expected = F.linear(x, layer.weight, layer.bias)
+    layer = torch.nn.Linear(48, 20)
+    for shape in ((2, 48, 9, 8), (1, 48, 3, 4)):
+        x = torch.randn(shape).to(memory_format=torch.channels_last)
+        x.requires_grad_()
+        out = linear.linear(layer, x)
+        expected = layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         assert close([out], [expected])
         probe = torch.randn_like(out)
         inputs = (x, layer.weight, layer.bias)
@@ -233,7 +236,7 @@ def test_linear_is_linear():
         )
 
 
-@pytest.mark.skipif(not smt._HAS_ONEDNN, reason='no oneDNN')
+@pytest.mark.skipif(not linear.HAS_ONEDNN, reason='no oneDNN')
 @pytest.mark.parametrize('threads', [1, 2])
 def test_onednn_whatever_the_number_of_threads(model, threads):
     x = torch.randn(1, 32, 32, 32)  # a smaller one stays without
@@ -243,8 +246,8 @@ def test_onednn_whatever_the_number_of_threads(model, threads):
     with torch.no_grad():
         names = operators(
             lambda: (
-                smt.conv_bn(x, saa.intra, saa.bn),
-                smt.Linear(32, 8)(smt.nhwc(x)),
+                conv.conv_bn(saa.intra, saa.bn, x),
+                linear.linear(torch.nn.Linear(32, 8), x),
             )
         )
     torch.set_num_threads(before)
@@ -264,10 +267,10 @@ def qkv(tokens: int, **kwargs):
 def test_fused_attention_is_taken(dtype):
     kernel = 'aten::_scaled_dot_product_flash_attention_for_cpu'
     inputs = qkv(300, dtype=dtype, requires_grad=True)
-    names = operators(lambda: smt.attention(*inputs).sum().backward())
+    names = operators(lambda: attention.attend(*inputs).sum().backward())
     assert names[kernel] == names[f'{kernel}_backward'] == 1
     with torch.no_grad():
-        assert operators(lambda: smt.attention(*inputs))[kernel] == 1
+        assert operators(lambda: attention.attend(*inputs))[kernel] == 1
         names = operators(lambda: make()(torch.randn(1, 3, 64, 64)))
     assert names[kernel] == 2
     assert names['aten::_softmax'] == 0
@@ -284,7 +287,7 @@ def test_fused_attention_is_taken(dtype):
 )
 def test_fused_attention_is_taken_on_a_gpu(dtype, kernel):
     inputs = qkv(300, dtype=dtype, requires_grad=True, device='cuda')
-    names = operators(lambda: smt.attention(*inputs).sum().backward())
+    names = operators(lambda: attention.attend(*inputs).sum().backward())
     cudnn = names['aten::_scaled_dot_product_cudnn_attention']
     assert names[f'aten::_scaled_dot_product_{kernel}_attention'] + cudnn == 1
 
@@ -301,13 +304,13 @@ def test_attention_without_fused_kernels():
             enable_flash=False, enable_mem_efficient=False
         )
     with context:
-        names = operators(lambda: smt.attention(*inputs))
-        fallback = smt.attention(*inputs)
+        names = operators(lambda: attention.attend(*inputs))
+        fallback = attention.attend(*inputs)
     assert not any('flash' in name for name in names)
     q, k, v = (t.double() for t in inputs)
     expected = (q @ k.transpose(2, 3) * 32**-0.5).softmax(-1) @ v
     assert close([fallback], [expected.float()])
-    assert close([smt.attention(*inputs)], [expected.float()])
+    assert close([attention.attend(*inputs)], [expected.float()])
 
 
 def test_attention_in_bands_of_bf16(monkeypatch):
@@ -316,10 +319,10 @@ def test_attention_in_bands_of_bf16(monkeypatch):
     expected = F.scaled_dot_product_attention(*inputs)
     q, k, v = halves = [t.bfloat16() for t in inputs]
     plain = (q @ k.transpose(2, 3) * 32**-0.5).softmax(-1) @ v
-    monkeypatch.setattr(smt, 'BAND_BYTES', 2**20)
+    monkeypatch.setattr(attention, 'SCORES_BYTES', 2**20)
     with torch.no_grad():
-        names = operators(lambda: smt.attention(*halves))
-        out = smt.attention(*halves)
+        names = operators(lambda: attention.attend(*halves))
+        out = attention.attend(*halves)
     assert not any('scaled_dot_product' in name for name in names)
     error, bound = (
         (t.float() - expected).norm() / expected.norm() for t in (out, plain)

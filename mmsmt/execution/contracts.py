@@ -1,0 +1,111 @@
+"""When a module may be computed in another way than by calling it.
+
+A fast path takes a module's weights and computes its result without the call.
+Tools for quantization, pruning, adapters, observation and sharding rely on the
+call, so the paths are taken only for stock modules that nothing observes. One
+switch turns all of them off: :func:`disabled`, or ``MMSMT_PLAIN=1`` in the
+environment.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+_STOCK = ('torch.nn.modules.', 'mmcv.cnn.', 'mmengine.model.', 'mmsmt.')
+_plain = os.environ.get('MMSMT_PLAIN', '0') not in ('', '0')
+
+# Renamed in torch 2.3.
+is_compiling = (
+    torch.compiler.is_compiling
+    if hasattr(torch.compiler, 'is_compiling')
+    else torch._utils.is_compiling
+)
+
+# Before torch 2.3 the compiler cannot look up a module's class or overrides.
+_OLD_COMPILER = not hasattr(torch.compiler, 'is_compiling')
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Turn every fast path off inside a ``with`` block, for all threads.
+
+    What is computed stays the same to rounding; use it to find out whether a
+    fast path causes a difference.
+    """
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
+
+def enabled() -> bool:
+    """Return False inside :func:`disabled` and with ``MMSMT_PLAIN=1``."""
+    return not _plain
+
+
+def is_stock(module: nn.Module) -> bool:
+    """Check that calling a module does what its stock class defines.
+
+    False with a hook of any kind on it (forward, backward, pre, global), a
+    parametrization or a wrapper (their class is another), a replaced
+    ``forward``, a weight that is not a plain tensor (torchao's), and while
+    fast paths are turned off.
+    """
+    return enabled() and not _has_global_hook() and _is_stock(module)
+
+
+def is_stock_tree(*modules: nn.Module) -> bool:
+    """Check :func:`is_stock` for modules and everything inside them."""
+    return (
+        enabled()
+        and not _has_global_hook()
+        and all(_is_stock(m) for module in modules for m in module.modules())
+    )
+
+
+def _has_global_hook() -> bool:
+    return bool(
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    )
+
+
+def _is_stock(module: nn.Module) -> bool:
+    return (
+        not (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        )
+        and (
+            (_OLD_COMPILER and is_compiling())
+            or (
+                type(module).__module__.startswith(_STOCK)
+                and 'forward' not in module.__dict__
+            )
+        )
+        and all(
+            parameter is None or type(parameter) in (nn.Parameter, Tensor)
+            for parameter in module._parameters.values()
+        )
+    )
+
+
+def inferred_on_cpu(x: Tensor) -> bool:
+    """Check that a result is computed eagerly on a CPU and never derived."""
+    return (
+        x.device.type == 'cpu'
+        and enabled()
+        and not (
+            torch.is_grad_enabled() or torch.jit.is_tracing() or is_compiling()
+        )
+    )

@@ -1,0 +1,123 @@
+"""Run one half of a block: recompute it, compute it in bands, or call it."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .contracts import inferred_on_cpu, is_compiling, is_stock_tree
+
+BAND_BYTES = 6 * 2**20
+"""Bytes that the widest temporary of a band may take: about a CPU's cache."""
+
+
+def run(
+    step: Callable[[Tensor], Tensor],
+    x: Tensor,
+    branch: nn.Module,
+    block: nn.Module,
+) -> Tensor:
+    """Compute ``step(x)``, one residual half of a block.
+
+    - With ``block.with_cp``, activations are recomputed in the backward pass.
+    - At inference on a CPU, a step whose ``branch`` declares a halo (rows
+      above and below that a row of its result depends on) is computed in
+      bands of rows whose temporaries fit the cache. The temporaries of a
+      large map are new pages, which take the system longer to clear than the
+      processor to compute.
+    - Otherwise the step is called.
+
+    Args:
+        step (Callable): Maps (B, C, H, W) to (B, C', H, W).
+        x (Tensor): The map, (B, C, H, W).
+        branch (nn.Module): Mixer or feed-forward, with an attribute ``halo``:
+            a number of rows, or None if a row depends on all rows.
+        block (nn.Module): Module whose step it is, with ``with_cp``.
+
+    Returns:
+        Tensor: The result, (B, C', H, W).
+    """
+    if block.with_cp and torch.is_grad_enabled():
+        return _recompute(step, x, branch)
+    if (
+        branch.halo is not None
+        and inferred_on_cpu(x)
+        and not block.training
+        # A smaller map fits whole: no arch has a layer of more channels.
+        and 8 * x.numel() * x.element_size() > BAND_BYTES
+    ):
+        rows = _rows_of_a_band(x, branch)
+        if rows < x.shape[0] * x.shape[2] and is_stock_tree(block):
+            return _in_bands(step, x, rows, branch.halo)
+    return step(x)
+
+
+def _rows_of_a_band(x: Tensor, branch: nn.Module) -> int:
+    width = max((p.shape[0] for p in branch.parameters()), default=1)
+    return max(BAND_BYTES // (x.shape[3] * width * x.element_size()), 1)
+
+
+def _in_bands(
+    step: Callable[[Tensor], Tensor], x: Tensor, rows: int, halo: int
+) -> Tensor:
+    """Compute a step for so many rows at a time, or for whole images."""
+    batch, height = x.shape[0], x.shape[2]
+    images = max(rows // height, 1)
+    out = None
+    for i in range(0, batch, images):
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            first, last = max(top - halo, 0), min(bottom + halo, height)
+            y = step(x[i : i + images, :, first:last])
+            if out is None:
+                out = torch.empty(
+                    (batch, y.shape[1], height, y.shape[3]),
+                    dtype=y.dtype,
+                    device=y.device,
+                    memory_format=torch.channels_last,
+                )
+            y = y[:, :, top - first : bottom - first]
+            out[i : i + images, :, top:bottom] = y
+    return out
+
+
+def _recompute(
+    step: Callable[[Tensor], Tensor], x: Tensor, branch: nn.Module
+) -> Tensor:
+    if is_compiling():  # the compiler recomputes without side effects
+        return checkpoint(step, x, use_reentrant=False)
+    return checkpoint(
+        step,
+        x,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _KeepStatistics(branch)),
+    )
+
+
+class _KeepStatistics:
+    """Keep the running statistics of batch norms while a module recomputes.
+
+    They would be updated twice in each step otherwise.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.norms = [
+            (m, m.momentum, m.num_batches_tracked.clone())
+            for m in self.module.modules()
+            if isinstance(m, _BatchNorm)
+            and m.training
+            and m.track_running_stats
+        ]
+        for norm, _, _ in self.norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error: object) -> None:
+        for norm, momentum, count in self.norms:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)

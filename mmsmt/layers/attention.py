@@ -1,0 +1,66 @@
+"""Multi-head attention over all places of a map."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmsmt.execution.contracts import inferred_on_cpu
+
+from .maps import nchw, nhwc
+
+SCORES_BYTES = 6 * 2**20
+"""Bytes of attention scores that are computed at a time: about a cache."""
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+    """Compute ``softmax(Q K^T / sqrt(d)) V`` for each head.
+
+    Args:
+        q (Tensor): Queries, (B, C, H, W).
+        k (Tensor): Keys, (B, C, H, W).
+        v (Tensor): Values, (B, C, H, W).
+        num_heads (int): Number of heads; d = C / num_heads.
+
+    Returns:
+        Tensor: (B, C, H, W), in channels-last memory.
+    """
+    height, width = q.shape[2:]
+    out = attend(*(_split(x, num_heads) for x in (q, k, v)))
+    out = out.transpose(1, 2).flatten(2)
+    return nchw(out.unflatten(1, (height, width)))
+
+
+def _split(x: Tensor, num_heads: int) -> Tensor:
+    """(B, C, H, W) to (B, heads, H * W, C / heads)."""
+    x = nhwc(x).flatten(1, 2).unflatten(2, (num_heads, -1))
+    return x.transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Compute ``softmax(Q K^T / sqrt(d)) V`` of (B, heads, N, d) tensors.
+
+    PyTorch's fused kernels never store the N x N map whole. The CPU's is no
+    faster in bf16 than in fp32 (AVX-512 without AMX, torch 2.12); there a few
+    hundred rows of the map at a time, rounded to bf16, take half of its time.
+    """
+    n = k.shape[2]
+    if q.dtype != torch.bfloat16 or n < 1024 or not inferred_on_cpu(q):
+        return F.scaled_dot_product_attention(q, k, v)
+    out = torch.empty_like(q)
+    rows = max(SCORES_BYTES // (n * q.element_size()), 1)
+    scale = q.shape[3] ** -0.5
+    for image in range(q.shape[0]):
+        for head in range(q.shape[1]):
+            keys = k[image, head].t()
+            for i in range(0, q.shape[2], rows):
+                scores = torch.addmm(
+                    q.new_empty(1),
+                    q[image, head, i : i + rows],
+                    keys,
+                    beta=0,
+                    alpha=scale,
+                )
+                out[image, head, i : i + rows] = (
+                    scores.softmax(dim=1) @ v[image, head]
+                )
+    return out

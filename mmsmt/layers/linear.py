@@ -1,0 +1,82 @@
+"""Linear layers applied to the channels of a map."""
+
+import platform
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsmt.execution.contracts import is_compiling, is_stock
+
+from .maps import nchw, nhwc
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in (
+    'x86_64',
+    'AMD64',
+)
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer to the channels of a map.
+
+    In fp32 on an x86 CPU a stock ``nn.Linear`` is computed as a 1 x 1
+    convolution: oneDNN chooses its kernels by what the processor can do, MKL,
+    which computes PyTorch's matrix products, by its maker.
+
+    Args:
+        layer (nn.Module): ``nn.Linear``, or what stands in for it.
+        x (Tensor): (B, in_features, H, W).
+
+    Returns:
+        Tensor: (B, out_features, H, W), in channels-last memory.
+    """
+    if type(layer) is nn.Linear and _suits_onednn(x) and is_stock(layer):
+        return _pointwise(x, layer.weight, layer.bias)
+    return nchw(layer(nhwc(x)))
+
+
+def linear_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
+    """Apply a linear layer and split its result by channels.
+
+    A stock ``nn.Linear`` is computed by a product for each part. Each result
+    is dense, as a convolution needs it; a slice of one wide product would
+    have to be copied.
+
+    Args:
+        layer (nn.Module): ``nn.Linear``, or what stands in for it.
+        x (Tensor): (B, in_features, H, W).
+        parts (int): Number of equal parts.
+
+    Returns:
+        list[Tensor]: Maps of (B, out_features / parts, H, W).
+    """
+    if type(layer) is not nn.Linear or not is_stock(layer):
+        return list(nchw(layer(nhwc(x))).chunk(parts, dim=1))
+    weights = layer.weight.chunk(parts)
+    biases = [None] * parts if layer.bias is None else layer.bias.chunk(parts)
+    if _suits_onednn(x):
+        return [_pointwise(x, w, b) for w, b in zip(weights, biases)]
+    x = nhwc(x)
+    return [nchw(F.linear(x, w, b)) for w, b in zip(weights, biases)]
+
+
+def _suits_onednn(x: Tensor) -> bool:
+    """Check where a convolution computes a linear layer faster.
+
+    For less data oneDNN's gradients are slow, or PyTorch does not call it.
+    """
+    return (
+        HAS_ONEDNN
+        and x.dtype == torch.float32
+        and x.device.type == 'cpu'
+        and (
+            is_compiling()
+            or (x.numel() >= 128 * x.shape[1] and x.numel() > 20480)
+        )
+    )
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # Dilation has no effect on a single point, but without it PyTorch would
+    # not choose oneDNN on one thread.
+    return F.conv2d(x, weight[:, :, None, None], bias, dilation=2)

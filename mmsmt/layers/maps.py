@@ -1,0 +1,47 @@
+"""Memory layout of maps, and what only depends on it."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def nchw(x: Tensor) -> Tensor:
+    """View (B, H, W, C) memory as a channels-last (B, C, H, W) tensor."""
+    return x.permute(0, 3, 1, 2)
+
+
+def nhwc(x: Tensor) -> Tensor:
+    """View a (B, C, H, W) tensor as (B, H, W, C)."""
+    return x.permute(0, 2, 3, 1)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of a (B, C, H, W) map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize (B, C, H, W) to (B, C, H, W), in channels-last memory."""
+        x = F.layer_norm(
+            nhwc(x), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return nchw(x)
+
+
+def layer_scale(x: Tensor, gamma: Tensor | None) -> Tensor:
+    """Multiply the channels of a (B, C, H, W) map by LayerScale (C,), or
+    return the map if there is none."""
+    return x if gamma is None else x * gamma[:, None, None]
+
+
+def interleave(maps: Sequence[Tensor]) -> Tensor:
+    """Concatenate N maps so that channel i of each stand together.
+
+    Args:
+        maps (Sequence[Tensor]): N maps (B, C / N, H, W).
+
+    Returns:
+        Tensor: (B, C, H, W): channel 0 of each map, channel 1 of each, ...
+    """
+    # One copy: stacking on a new last axis concatenates and shuffles.
+    return nchw(torch.stack([nhwc(x) for x in maps], dim=-1).flatten(3))

@@ -1,0 +1,77 @@
+"""Checks of SMT's arguments and input."""
+
+from torch import Tensor
+
+
+def check_images(x: Tensor, in_channels: int) -> None:
+    """Check a batch of images.
+
+    Raises:
+        TypeError: It is not a floating-point tensor.
+        ValueError: It is not (B, in_channels, H, W), or below 32 x 32 pixels.
+    """
+    shape = f'(B, {in_channels}, H, W)'
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        dtype = getattr(x, 'dtype', None)
+        raise TypeError(
+            f'SMT expects images as a floating-point tensor {shape}, got '
+            f'{type(x).__name__}' + (f' of {dtype}' if dtype else '')
+        )
+    if x.ndim != 4 or x.shape[1] != in_channels:
+        raise ValueError(
+            f'SMT expects images of shape {shape}, got {tuple(x.shape)}'
+        )
+    if x.shape[2] < 32 or x.shape[3] < 32:
+        raise ValueError(
+            'SMT expects images of at least 32 x 32 pixels, got '
+            f'{x.shape[2]} x {x.shape[3]} (H x W)'
+        )
+
+
+def check_int(name: str, value: int, low: int, high: int | None = None) -> int:
+    """Return an int from ``low`` to ``high``, both included.
+
+    Raises:
+        TypeError: The value is not an int.
+        ValueError: It is out of the range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f'{name} must be an int, got {value!r}')
+    if value < low or (high is not None and value > high):
+        allowed = f'>= {low}' if high is None else f'from {low} to {high}'
+        raise ValueError(f'{name} must be {allowed}, got {value}')
+    return value
+
+
+def check_rates(drop_path_rate: float, layer_scale_init_value: float) -> None:
+    """Check the rate of stochastic depth and the value of LayerScale.
+
+    Raises:
+        ValueError: One is out of its range.
+    """
+    if not 0 <= drop_path_rate < 1:
+        raise ValueError(
+            f'drop_path_rate must be in [0, 1), got {drop_path_rate}'
+        )
+    if layer_scale_init_value < 0:
+        raise ValueError(
+            'layer_scale_init_value must be 0 (no LayerScale) or positive, '
+            f'got {layer_scale_init_value}'
+        )
+
+
+def parse_out_indices(out_indices: int | list | tuple) -> tuple[int, ...]:
+    """Return indices as a tuple.
+
+    Raises:
+        ValueError: They are not increasing stage numbers from 0 to 3.
+    """
+    indices = (
+        (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    )
+    if not indices or sorted(set(indices) & set(range(4))) != list(indices):
+        raise ValueError(
+            'out_indices must be increasing stage numbers from 0 to 3, '
+            f'got {out_indices!r}'
+        )
+    return indices

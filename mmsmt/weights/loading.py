@@ -1,0 +1,178 @@
+"""Load weights into a backbone: completely or not at all."""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmsmt.models import SMT
+from mmsmt.models.state_dict import StateDict, our_state
+
+from .fetching import RELEASED_WEIGHTS, CheckpointError
+from .reading import read_weights, summarize
+
+
+def load_weights(
+    model: nn.Module,
+    checkpoint: str | os.PathLike,
+    prefix: str | None = None,
+) -> int:
+    """Load a checkpoint into a backbone, whole or not at all.
+
+    Args:
+        model (SMT): The backbone.
+        checkpoint (str | PathLike): A local path or URL, of any form that
+            :func:`read_weights` takes.
+        prefix (str, optional): See :func:`read_weights`.
+
+    Returns:
+        int: How many tensors were loaded: all that the model has.
+
+    Raises:
+        CheckpointError: The file cannot be read, or its names and shapes are
+            not exactly the model's. The model is unchanged then.
+    """
+    return load_state(model, read_weights(checkpoint, prefix), str(checkpoint))
+
+
+def load_state(
+    model: nn.Module, state: Mapping[str, Tensor], source: str
+) -> int:
+    """Load weights into a backbone, whole or not at all.
+
+    Args:
+        model (SMT): The backbone.
+        state (Mapping[str, Tensor]): Released names or ours; a classifier,
+            and stages that the model does not build, are left out.
+        source (str): Where they are from, for messages.
+
+    Returns:
+        int: How many tensors were loaded: all that the model has.
+
+    Raises:
+        CheckpointError: Names and shapes are not exactly the model's. The
+            model is unchanged then.
+    """
+    ours = our_state(state, model.num_stages)
+    problems = describe_mismatches(model.state_dict(), ours)
+    if problems:
+        raise CheckpointError(
+            f"'{source}' does not fit SMT (arch {model.arch!r}); nothing was "
+            f'loaded.\n{problems}{_hint(model, ours)}'
+        )
+    model.load_state_dict(ours, strict=False)
+    model.loaded_from = f'all {len(ours)} tensors from {source}'
+    print_log(f'SMT: loaded {model.loaded_from}', logger='current')
+    return len(ours)
+
+
+def describe_mismatches(
+    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]
+) -> str:
+    """Describe how two state dicts differ, in names or shapes.
+
+    ``num_batches_tracked``, which old files lack, may be missing.
+
+    Args:
+        wanted (Mapping[str, Tensor]): The model's.
+        given (Mapping[str, Tensor]): The file's.
+
+    Returns:
+        str: A line for each kind of difference, or '' if there is none.
+    """
+    missing = [
+        name
+        for name in wanted
+        if name not in given and not name.endswith('num_batches_tracked')
+    ]
+    unexpected = [name for name in given if name not in wanted]
+    shapes = [
+        f'{name} {tuple(given[name].shape)} for {tuple(wanted[name].shape)}'
+        for name in wanted
+        if name in given and given[name].shape != wanted[name].shape
+    ]
+    return ''.join(
+        f'  {what}: {summarize(names)}\n'
+        for what, names in (
+            ('missing', missing),
+            ('unexpected', unexpected),
+            ('of another shape', shapes),
+        )
+        if names
+    )
+
+
+def identify_archs(state: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
+    """Find the archs that weights fit.
+
+    Args:
+        state (Mapping[str, Tensor]): Released or our names.
+
+    Returns:
+        list[tuple[str, bool]]: Arch and whether with LayerScale.
+    """
+    ours = our_state(state, num_stages=4)
+    stem = ours.get('patch_embed1.conv1.weight')
+    if stem is None or stem.ndim != 4:
+        return []
+    layer_scale = any(name.endswith('.gamma_1') for name in ours)
+    return [
+        (arch, layer_scale)
+        for arch in SMT.ARCHS
+        if not describe_mismatches(
+            _weights_of(arch, stem.shape[1], layer_scale), ours
+        )
+    ]
+
+
+@cache
+def _weights_of(
+    arch: str, in_channels: int, layer_scale: bool
+) -> dict[str, Tensor]:
+    """The state dict of an arch, without memory (on ``meta``)."""
+    with torch.device('meta'):
+        model = SMT(
+            arch,
+            in_channels=in_channels,
+            layer_scale_init_value=float(layer_scale),
+        )
+    return model.state_dict()
+
+
+def _hint(model: nn.Module, ours: StateDict) -> str:
+    has = any(name.endswith('.gamma_1') for name in ours)
+    wants = any(name.endswith('.gamma_1') for name in model.state_dict())
+    hint = ''
+    if has and not wants:
+        hint = (
+            'The file has LayerScale (gamma_1, gamma_2) and the model has '
+            'not: set layer_scale_init_value=1e-4.\n'
+        )
+    elif wants and not has:
+        hint = (
+            'The model has LayerScale (gamma_1, gamma_2) and the file has '
+            'not: leave layer_scale_init_value at 0.\n'
+        )
+    for arch, _ in identify_archs(ours):
+        if arch != model.arch:
+            hint += f"The file fits arch '{arch}'.\n"
+    return hint
+
+
+def build_released(kind: type[SMT], name: str, **kwargs: Any) -> SMT:
+    """Build a backbone with released weights: :meth:`SMT.from_released`."""
+    if name not in RELEASED_WEIGHTS:
+        raise ValueError(
+            f"There are no released weights '{name}': choose one of "
+            f'{", ".join(RELEASED_WEIGHTS)}'
+        )
+    arch = name.split('-')[0]
+    if arch == 'large':  # ImageNet-22K training had LayerScale
+        kwargs.setdefault('layer_scale_init_value', 1e-4)
+    model = kind(arch, **kwargs)
+    load_weights(model, RELEASED_WEIGHTS[name])
+    return model
