@@ -2,7 +2,6 @@
 
 import copy
 import io
-import logging
 from collections import Counter
 
 import pytest
@@ -309,10 +308,14 @@ def test_weights_after_meta():
 def test_init_is_reported(tmp_path):
     """mmengine logs for every parameter how it was initialized."""
     path = tmp_path / 'log'
-    MMLogger.get_instance('init', log_file=str(path), log_level='INFO')
-    model = SMT(ARCH)
-    model.init_weights()
-    logging.shutdown()
+    logger = MMLogger.get_instance('init', log_file=str(path))
+    try:
+        model = SMT(ARCH)
+        model.init_weights()
+    finally:  # it is the current one until it is gone
+        MMLogger._instance_dict.pop('init')
+        for handler in logger.handlers:
+            handler.close()
     text = path.read_text()
     assert 'The value is the same' not in text
     assert text.count('SMTInit: ') == len(list(model.parameters()))
