@@ -32,7 +32,7 @@ def as_dtype_of(reference: Tensor, *others: Tensor) -> list[Tensor]:
 
 
 def in_threads(
-    function: Callable[[Tensor], Tensor], x: Tensor, dim: int, work: int
+    function: Callable[[Tensor], Tensor], x: Tensor, work: int
 ) -> list[Tensor]:
     """Call ``function`` on parts of ``x``, on a CPU each in a thread.
 
@@ -41,17 +41,16 @@ def in_threads(
 
     Args:
         function: Of a part, dense.
-        x: Cut along ``dim``.
-        dim: Dimension to cut.
+        x: Cut along its first dimension.
         work: Elements to compute; few are not worth a thread.
 
     Returns:
         The results in order, at least one.
     """
-    count = min(torch.get_num_threads(), x.shape[dim])
+    count = min(torch.get_num_threads(), len(x))
     if count < 2 or work < 2**17 or x.is_cuda or torch.jit.is_tracing():
         return [function(x)]
-    parts = [part.contiguous() for part in x.chunk(count, dim)]
+    parts = [part.contiguous() for part in x.chunk(count)]
     with ThreadPoolExecutor(len(parts)) as pool:
         return list(pool.map(function, parts))
 

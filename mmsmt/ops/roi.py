@@ -4,12 +4,20 @@ mmcv's functions allocate the results and hand them over to be filled.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .common import as_dtype_of, differentiate, in_threads
+from .sampling import (
+    bilinear,
+    bins_of,
+    cells_around,
+    first_cells,
+    sample_places,
+    sampling_grids,
+    scatter_sums,
+)
 
 
 def roi_align_forward(
@@ -58,18 +66,17 @@ def roi_align_forward(
         parts = in_threads(
             lambda part: align(features, part, *settings),
             rois,
-            dim=0,
             work=output.numel(),
         )
         output.copy_(torch.cat(parts))
         return
     for i, grid in enumerate(
-        _grids(rois, size, spatial_scale, sampling_ratio, aligned)
+        sampling_grids(rois, size, spatial_scale, sampling_ratio, aligned)
     ):
         if not grid.y.numel():
             output[i], argmax_y[i], argmax_x[i] = _NOTHING, -1, -1
             continue
-        samples = _bilinear(features[grid.image], grid.y, grid.x)
+        samples = bilinear(features[grid.image], grid.y, grid.x)
         samples = samples.unflatten(1, (*size, -1))  # (C, h, w, samples)
         best = samples.argmax(dim=-1)
         largest = samples.gather(-1, best[..., None])[..., 0]
@@ -109,32 +116,28 @@ def roi_align_backward(
 ) -> None:
     """Fill ``grad_input``, (B, C, H, W); see :func:`roi_align_forward`."""
     grad, rois = as_dtype_of(grad_output, rois)
-    if pool_mode == 1 and grad.device.type == 'cpu':
-        grad_input.copy_(
-            _pull_average(
-                *(grad, rois, grad_input.shape),
-                *(spatial_scale, sampling_ratio, aligned),
-            )
-        )
-        return
+    shape, size = grad_input.shape, (aligned_height, aligned_width)
     if pool_mode == 1:
-        settings = spatial_scale, aligned_height, aligned_width
-        grad_input.copy_(
-            torch.ops.torchvision._roi_align_backward(
-                *(grad, rois, *settings, *grad_input.shape),
+        if grad.device.type == 'cpu':
+            result = _pull_average(
+                *(grad, rois, shape, spatial_scale, sampling_ratio, aligned)
+            )
+        else:
+            result = torch.ops.torchvision._roi_align_backward(
+                *(grad, rois, spatial_scale, *size, *shape),
                 *(sampling_ratio, aligned),
             )
-        )
+        grad_input.copy_(result)
         return
-    base = _planes(rois, grad_input.shape)
+    base = first_cells(rois, shape)
     found = argmax_y != -1
     y, x = argmax_y.to(grad.dtype), argmax_x.to(grad.dtype)
-    cells, weights = _corners(y, x, *grad_input.shape[2:])
+    cells, weights, _ = cells_around(y, x, *shape[2:])
     # Corner after corner of each place, the order in which mmcv adds them.
     place = base[..., None] + torch.stack(cells, dim=-1)
     value = grad[..., None] * torch.stack(weights, dim=-1)
     value = value.where(found[..., None], value.new_zeros(()))
-    _scatter(grad_input, place, value)
+    scatter_sums(grad_input, place, value)
 
 
 def _pull_average(
@@ -164,35 +167,30 @@ def _pull_average(
     """
     batch, channels, height, width = shape
     size = grad.shape[2:]
-    corners = rois[:, 1:] * scale - (0.5 if aligned else 0)
-    extent = corners[:, 2:] - corners[:, :2]
-    if not aligned:
-        extent = extent.clamp(min=1)
-    bins = extent / extent.new_tensor([size[1], size[0]])
+    corners, _, bins = bins_of(rois, size, scale, aligned)
     counts = bins.ceil().long().clamp(min=0)
     if sampling_ratio > 0:
         counts.fill_(sampling_ratio)
     # A row more, for samples outside of the map.
     sums = grad.new_zeros(batch * height * width + 1, channels)
     grad = grad.permute(0, 2, 3, 1)
-    for part, across, down in _parts(counts, 4 * channels * size.numel()):
+    for part in _parts(counts, 4 * channels * size.numel()):
         count = counts[part]
-        y = _samples(
-            corners[part, 1], bins[part, 1], size[0], count[:, 1], down
-        )
-        x = _samples(
-            corners[part, 0], bins[part, 0], size[1], count[:, 0], across
-        )
-        y = [t[:, :, None, :, None] for t in _ends(y, height)]
-        x = [t[:, None, :, None, :] for t in _ends(x, width)]
-        inside = y[0] & x[0]  # (N, h, w, down, across)
-        first = rois[part, 0].long().view(-1, 1, 1, 1, 1) * height
-        cells = [
-            ((first + row) * width + column).where(inside, len(sums) - 1)
-            for row in y[1:3]
-            for column in x[1:3]
+        across, down = count.amax(0).tolist()
+        axes = [
+            sample_places(
+                *(corners[part, axis], bins[part, axis], length),
+                *(count[:, axis], most),
+            )
+            for axis, length, most in (
+                (1, size[0], down),
+                (0, size[1], across),
+            )
         ]
-        weights = [v * u for v in y[3:] for u in x[3:]]
+        y, x = axes[0][:, :, None, :, None], axes[1][:, None, :, None, :]
+        cells, weights, inside = cells_around(y, x, height, width)
+        first = rois[part, 0].long().view(-1, 1, 1, 1, 1) * (height * width)
+        cells = [(first + cell).where(inside, len(sums) - 1) for cell in cells]
         value = grad[part][:, :, :, None, None, None]
         value = value * torch.stack(weights, dim=-1)[..., None]
         if across * down > 1:
@@ -208,7 +206,7 @@ def _pull_average(
 _VALUES = 2**20
 
 
-def _parts(counts: Tensor, values: int) -> Iterator[tuple[slice, int, int]]:
+def _parts(counts: Tensor, values: int) -> Iterator[slice]:
     """Split regions, in their order, into parts computed at a time.
 
     Args:
@@ -216,175 +214,16 @@ def _parts(counts: Tensor, values: int) -> Iterator[tuple[slice, int, int]]:
         values: Of a region, for each of its samples.
 
     Yields:
-        Regions, and the most samples that one of them has each way.
+        Regions.
     """
     start, across, down = 0, 0, 0
-    for i, (x, y) in enumerate([*counts.tolist(), (0, 0)]):
-        most = max(across, x), max(down, y)
-        rows = (i - start + 1) * most[0] * most[1] * values
-        if i == len(counts) or (rows > _VALUES and i > start):
-            if across * down:
-                yield slice(start, i), across, down
-            start, most = i, (x, y)
-        across, down = most
-
-
-def _samples(
-    start: Tensor, width: Tensor, bins: int, count: Tensor, most: int
-) -> Tensor:
-    """Place the samples of bins along an axis.
-
-    Args:
-        start: (N,), of each region.
-        width: (N,), of a bin.
-        bins: Of a region.
-        count: (N,), samples of a bin.
-        most: The largest count.
-
-    Returns:
-        (N, bins, most); NaN for those that a region does not have.
-    """
-    number = torch.arange(most)
-    inner = (number + 0.5) * width[:, None] / count[:, None]
-    inner = inner.where(number < count[:, None], torch.nan)
-    bin_start = start[:, None] + torch.arange(bins) * width[:, None]
-    return bin_start[:, :, None] + inner[:, None]
-
-
-def _ends(place: Tensor, length: int) -> tuple[Tensor, ...]:
-    """Find the two cells around each sample along an axis.
-
-    Returns:
-        Whether it is inside, the two cells, and their weights.
-    """
-    inside = (place >= -1) & (place <= length)  # not if it is NaN
-    place = place.nan_to_num(0).clamp(0, length - 1)
-    low = place.long()
-    far = place - low
-    return inside, low, (low + 1).clamp(max=length - 1), 1 - far, far
-
-
-def _scatter(target: Tensor, place: Tensor, value: Tensor) -> None:
-    """Fill ``target`` with the sums of values at flat indices."""
-    result = value.new_zeros(target.numel())
-    result.index_add_(0, place.flatten(), value.flatten())
-    target.copy_(result.view(target.shape))
-
-
-def _planes(rois: Tensor, shape: torch.Size) -> Tensor:
-    """Return the flat index of each region's first cell in each channel.
-
-    Args:
-        rois: (N, 5).
-        shape: Of the map, (B, C, H, W).
-
-    Returns:
-        (N, C, 1, 1).
-    """
-    channels, height, width = shape[1:]
-    channel = torch.arange(channels, device=rois.device)
-    plane = rois[:, 0].long()[:, None] * channels + channel
-    return (plane * (height * width))[..., None, None]
-
-
-class _Grid(NamedTuple):
-    """Sampling points of a region, bin by bin: (h * w * samples,) each."""
-
-    image: int
-    y: Tensor
-    x: Tensor
-
-
-def _grids(
-    rois: Tensor,
-    size: tuple[int, int],
-    scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-    shift: Tensor | None = None,
-) -> list[_Grid]:
-    """Place the sampling points of each region, in the order of mmcv.
-
-    Args:
-        rois: (N, 5).
-        size: Bins, downwards and across.
-        scale: From pixels to cells.
-        sampling_ratio: As in :func:`roi_align_forward`.
-        aligned: Likewise.
-        shift: (N, 2, h, w), of each bin across and downwards, as a fraction of
-            the region.
-    """
-    corners = rois[:, 1:] * scale - (0.5 if aligned else 0)
-    extent = corners[:, 2:] - corners[:, :2]
-    if not aligned:
-        extent = extent.clamp(min=1)
-    bins = extent / extent.new_tensor([size[1], size[0]])
-    counts = (bins.ceil() if sampling_ratio <= 0 else bins).tolist()
-    images = rois[:, 0].long().tolist()
-    result = []
-    for i, image in enumerate(images):
-        axes = []
-        for axis, length in ((1, size[0]), (0, size[1])):
-            count = (
-                sampling_ratio if sampling_ratio > 0 else int(counts[i][axis])
-            )
-            width = bins[i, axis]
-            start = (
-                corners[i, axis]
-                + torch.arange(length, device=rois.device) * width
-            )
-            inner = torch.arange(max(count, 0), device=rois.device) + 0.5
-            step = inner.to(width.dtype) * width / max(count, 1)
-            axes.append(start[:, None] + step)  # (bins, samples)
-        y = axes[0][:, None, :, None]
-        x = axes[1][None, :, None, :]
-        if shift is not None:
-            across, down = shift[i] * extent[i][:, None, None]
-            y = y + down[..., None, None]
-            x = x + across[..., None, None]
-        y, x = torch.broadcast_tensors(y, x)
-        result.append(_Grid(image, y.flatten(), x.flatten()))
-    return result
-
-
-def _corners(
-    y: Tensor, x: Tensor, height: int, width: int
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return flat indices and weights of the four cells around points.
-
-    Points more than a cell outside the map have weights of zero.
-    """
-    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
-    y, x = y.clamp(min=0), x.clamp(min=0)
-    y0, x0 = y.detach().long(), x.detach().long()
-    last_y, last_x = y0 >= height - 1, x0 >= width - 1
-    y0, x0 = y0.clamp(max=height - 1), x0.clamp(max=width - 1)
-    y1, x1 = (y0 + 1).clamp(max=height - 1), (x0 + 1).clamp(max=width - 1)
-    zero = torch.zeros_like(y)
-    low_y = torch.where(last_y, zero, y - y0)
-    low_x = torch.where(last_x, zero, x - x0)
-    high_y, high_x = 1 - low_y, 1 - low_x
-    cells = [y0 * width + x0, y0 * width + x1, y1 * width + x0]
-    cells.append(y1 * width + x1)
-    weights = [high_y * high_x, high_y * low_x, low_y * high_x]
-    weights.append(low_y * low_x)
-    return cells, [torch.where(inside, weight, zero) for weight in weights]
-
-
-def _bilinear(features: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Sample a (C, H, W) map at P points.
-
-    Returns:
-        (C, P), differentiable by all three.
-    """
-    flat = features.flatten(1)
-    cells, weights = _corners(y, x, *features.shape[1:])
-    first, *rest = (
-        weight * flat[:, cell] for cell, weight in zip(cells, weights)
-    )
-    for term in rest:  # one after the other, as mmcv adds them
-        first = first + term
-    return first
+    for i, (x, y) in enumerate(counts.tolist()):
+        across, down = max(across, x), max(down, y)
+        if i > start and (i - start + 1) * across * down * values > _VALUES:
+            yield slice(start, i)
+            start, across, down = i, x, y
+    if len(counts):
+        yield slice(start, len(counts))
 
 
 def roi_pool_forward(
@@ -461,9 +300,9 @@ def roi_pool_backward(
 ) -> None:
     """Fill ``grad_input``, (B, C, H, W); see :func:`roi_pool_forward`."""
     grad, rois = as_dtype_of(grad_output, rois)
-    place = _planes(rois, grad_input.shape) + argmax.clamp(min=0)
+    place = first_cells(rois, grad_input.shape) + argmax.clamp(min=0)
     value = grad.where(argmax >= 0, grad.new_zeros(()))
-    _scatter(grad_input, place, value)
+    scatter_sums(grad_input, place, value)
 
 
 # Deformable pooling ----------------------------------------------------------
@@ -480,8 +319,8 @@ def _deform_roi_pool(
 ) -> Tensor:
     shift = gamma * offset if offset.numel() else None
     pooled = []
-    for grid in _grids(rois, size, scale, sampling_ratio, True, shift):
-        samples = _bilinear(input[grid.image], grid.y, grid.x)
+    for grid in sampling_grids(rois, size, scale, sampling_ratio, True, shift):
+        samples = bilinear(input[grid.image], grid.y, grid.x)
         count = max(grid.y.numel() // (size[0] * size[1]), 1)
         pooled.append(samples.unflatten(1, (*size, -1)).sum(-1) / count)
     if not pooled:

@@ -341,3 +341,28 @@ def test_threads_change_no_bit():
     torch.set_num_threads(before)
     for one, three in zip(*results):
         assert torch.equal(one, three)
+
+
+@pytest.mark.parametrize('aligned', [True, False])
+@pytest.mark.parametrize('samples', [0, 3])
+def test_gradient_of_odd_regions(samples, aligned):
+    """Of no size, outside, larger than the map, on its edge: to the bit."""
+    torch.manual_seed(0)
+    regions = torch.tensor(
+        [
+            [0, 5.0, 5, 5, 5],
+            [1, -90, -90, -50, -50],
+            [1, 3.3, 2, 300, 40],
+            [0, 60, 60, 64, 64],
+        ]
+    )
+    x = torch.randn(2, 3, 16, 17, requires_grad=True)
+    pooled = mmcv.ops.roi_align(
+        x, regions, (4, 5), 0.25, samples, 'avg', aligned
+    )
+    grad = torch.randn_like(pooled)
+    pooled.backward(grad)
+    expected = torch.ops.torchvision._roi_align_backward(
+        *(grad, regions, 0.25, 4, 5, 2, 3, 16, 17, samples, aligned)
+    )
+    assert torch.equal(x.grad, expected)
