@@ -1,4 +1,4 @@
-"""What ``import mmsmt`` changes in mmengine."""
+"""Register mmsmt with mmengine, on ``import mmsmt``."""
 
 import torch
 from mmengine.config import utils as config_utils
@@ -20,7 +20,7 @@ def extend_mmengine() -> None:
     from mmsmt.models import SMT
     from mmsmt.weights import read_checkpoint
 
-    MMENGINE_MODELS.register_module(module=SMT, force=True)
+    MMENGINE_MODELS.register_module(module=SMT)
     config_utils.MODULE2PACKAGE.update(mmsmt='mmsmt', mmseg='mmseg')
     load = CheckpointLoader._get_checkpoint_loader('')
 

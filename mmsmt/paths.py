@@ -1,4 +1,4 @@
-"""Where the package's files are."""
+"""Find the package's files."""
 
 from pathlib import Path
 

@@ -23,6 +23,7 @@ from mmengine.structures import InstanceData, PixelData
 
 from mmsmt import SMT, environment, weights
 from mmsmt.hooks import WholeCheckpointHook
+from mmsmt.weights.fingerprints import find_configs
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 
@@ -125,12 +126,12 @@ SIDES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 
 
 @functools.cache
-def read(name: str) -> Config:
+def read_config(name: str) -> Config:
     return Config.fromfile(CONFIGS / f'{name}.py')
 
 
 def load(name: str) -> Config:
-    cfg = copy.deepcopy(read(name))
+    cfg = copy.deepcopy(read_config(name))
     if DefaultScope.get_current_instance() is None or (
         DefaultScope.get_current_instance().scope_name != cfg.default_scope
     ):
@@ -327,6 +328,8 @@ def test_size(name):
         total -= 0.131072
     assert round(total, 2) == RECIPES[name].params
     assert isinstance(model.backbone, SMT)
+    # Else: python -m mmsmt.weights.fingerprints, on both stacks.
+    assert f'{name}.py' in find_configs(model.state_dict())
 
 
 def test_small_paper_by_one_option():

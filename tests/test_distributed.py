@@ -9,16 +9,10 @@ import sys
 
 import pytest
 import torch
+from support.small import ARCH
 from test_tools import CONFIG, SHORT, coco  # noqa: F401
 
 from mmsmt import SMT
-
-ARCH = dict(
-    embed_dims=(32, 64, 128, 256),
-    depths=(1, 1, 2, 1),
-    mlp_ratios=(2, 2, 2, 2),
-    stem_kernel_size=3,
-)
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""How a step of the model is computed: called, recomputed, or in bands.
+"""Run steps of the model: call, recompute, or compute in bands.
 
 The model calls :func:`run`; its layers ask :mod:`mmsmt.execution.contracts`
 whether a module may be computed in another way than by calling it.

@@ -1,4 +1,4 @@
-"""When a module may be computed in another way than by calling it.
+"""Check that a module may be computed in another way than by calling it.
 
 A fast path takes a module's weights and computes its result without the call.
 Tools for quantization, pruning, adapters, observation and sharding rely on the
@@ -18,15 +18,9 @@ from torch.nn.modules import module as torch_module
 _STOCK = ('torch.nn.modules.', 'mmcv.cnn.', 'mmengine.model.', 'mmsmt.')
 _plain = os.environ.get('MMSMT_PLAIN', '0') not in ('', '0')
 
-# Renamed in torch 2.3.
-is_compiling = (
-    torch.compiler.is_compiling
-    if hasattr(torch.compiler, 'is_compiling')
-    else torch._utils.is_compiling
-)
-
 # Before torch 2.3 the compiler cannot look up a module's class or overrides.
 _OLD_COMPILER = not hasattr(torch.compiler, 'is_compiling')
+is_compiling = (torch._utils if _OLD_COMPILER else torch.compiler).is_compiling
 
 
 @contextmanager
@@ -57,31 +51,14 @@ def is_stock(module: nn.Module) -> bool:
     ``forward``, a weight that is not a plain tensor (torchao's), and while
     fast paths are turned off.
     """
-    return enabled() and not _has_global_hook() and _is_stock(module)
-
-
-def is_stock_tree(*modules: nn.Module) -> bool:
-    """Check :func:`is_stock` for modules and everything inside them."""
     return (
         enabled()
-        and not _has_global_hook()
-        and all(_is_stock(m) for module in modules for m in module.modules())
-    )
-
-
-def _has_global_hook() -> bool:
-    return bool(
-        torch_module._global_forward_hooks
-        or torch_module._global_forward_pre_hooks
-        or torch_module._global_backward_hooks
-        or torch_module._global_backward_pre_hooks
-    )
-
-
-def _is_stock(module: nn.Module) -> bool:
-    return (
-        not (
-            module._forward_hooks
+        and not (
+            torch_module._global_forward_hooks
+            or torch_module._global_forward_pre_hooks
+            or torch_module._global_backward_hooks
+            or torch_module._global_backward_pre_hooks
+            or module._forward_hooks
             or module._forward_pre_hooks
             or module._backward_hooks
             or module._backward_pre_hooks

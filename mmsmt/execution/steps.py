@@ -8,10 +8,10 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .contracts import inferred_on_cpu, is_compiling, is_stock_tree
+from .contracts import inferred_on_cpu, is_compiling, is_stock
 
 BAND_BYTES = 6 * 2**20
-"""Bytes that the widest temporary of a band may take: about a CPU's cache."""
+"""Bytes that a temporary of a band may take: about a CPU's cache."""
 
 
 def run(
@@ -50,7 +50,8 @@ def run(
         and 8 * x.numel() * x.element_size() > BAND_BYTES
     ):
         rows = _rows_of_a_band(x, branch)
-        if rows < x.shape[0] * x.shape[2] and is_stock_tree(block):
+        fits = rows >= x.shape[0] * x.shape[2]
+        if not fits and all(map(is_stock, block.modules())):
             return _in_bands(step, x, rows, branch.halo)
     return step(x)
 
@@ -87,14 +88,13 @@ def _in_bands(
 def _recompute(
     step: Callable[[Tensor], Tensor], x: Tensor, branch: nn.Module
 ) -> Tensor:
-    if is_compiling():  # the compiler recomputes without side effects
-        return checkpoint(step, x, use_reentrant=False)
-    return checkpoint(
-        step,
-        x,
-        use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _KeepStatistics(branch)),
+    # The compiler recomputes without side effects by itself.
+    keep = (
+        {}
+        if is_compiling()
+        else dict(context_fn=lambda: (nullcontext(), _KeepStatistics(branch)))
     )
+    return checkpoint(step, x, use_reentrant=False, **keep)
 
 
 class _KeepStatistics:

@@ -4,12 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmsmt.execution import steps
 from mmsmt.execution.contracts import inferred_on_cpu
 
 from .maps import nchw, nhwc
-
-SCORES_BYTES = 6 * 2**20
-"""Bytes of attention scores that are computed at a time: about a cache."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
@@ -47,7 +45,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.dtype != torch.bfloat16 or n < 1024 or not inferred_on_cpu(q):
         return F.scaled_dot_product_attention(q, k, v)
     out = torch.empty_like(q)
-    rows = max(SCORES_BYTES // (n * q.element_size()), 1)
+    rows = max(steps.BAND_BYTES // (n * q.element_size()), 1)
     scale = q.shape[3] ** -0.5
     for image in range(q.shape[0]):
         for head in range(q.shape[1]):

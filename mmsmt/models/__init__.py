@@ -1,4 +1,4 @@
-"""What SMT computes, as the paper writes it."""
+"""Define SMT as the paper writes it."""
 
 from .smt import SMT
 

@@ -260,8 +260,7 @@ class SMTBlock(nn.Module):
         drop_path_rate (float): Probability to skip a branch, per sample.
         layer_scale_init_value (float): Initial LayerScale; 0 means none.
         act_cfg (dict): Activation of the feed-forward.
-        with_cp (bool): Recompute the block in the backward pass instead of
-            storing its activations.
+        with_cp (bool): Recompute the block in the backward pass.
     """
 
     def __init__(
@@ -338,7 +337,7 @@ class SMT(FreezableBackbone):
             memory. Defaults to False.
         init_cfg (dict | list[dict], optional): With ``dict(type='Pretrained',
             checkpoint=...)`` the weights are loaded completely or not at all
-            (see :func:`mmsmt.checkpoints.load`). Without one, linear weights
+            (:func:`mmsmt.weights.load_weights`). Without one, linear weights
             are drawn from a truncated normal (std 0.02), convolutions from a
             normal with std ``sqrt(2 / fan_out)``. Defaults to None.
 
@@ -441,13 +440,9 @@ class SMT(FreezableBackbone):
         """Build a backbone with the authors' weights.
 
         Args:
-            name (str): ``tiny``, ``small``, ``base``, or one of the
-                ImageNet-22K weights ``large-22k``, ``large-22k-ft-224`` and
-                ``large-22k-ft-384``.
+            name (str): ``tiny``, ``small``, ``base``, ``large-22k`` (trained
+                on ImageNet-22K), ``large-22k-ft-224`` or ``large-22k-ft-384``.
             **kwargs: Other arguments of :class:`SMT`.
-
-        Returns:
-            SMT: The backbone, in training mode as all modules are at first.
 
         Raises:
             ValueError: There are no weights of that name.
@@ -500,7 +495,6 @@ class SMT(FreezableBackbone):
         For layer-wise learning-rate decay, as mmpretrain's constructors call
         it: 0 for the stem, then a depth a block; the last is the head's.
         """
-        depths = self.depths[: self.num_stages]
-        if not param_name.startswith(prefix):
-            return sum(depths) + 1, sum(depths) + 2
-        return layer_depth(param_name[len(prefix) :], depths)
+        mine = param_name.startswith(prefix)
+        name = param_name[len(prefix) :] if mine else 'head'
+        return layer_depth(name, self.depths[: self.num_stages])

@@ -1,4 +1,4 @@
-"""Checkpoint files: where they are, safe reading, complete loading.
+"""Fetch checkpoint files, read them safely, load them completely.
 
 A file is read without running any code from it, and its weights are loaded
 completely or not at all.

@@ -1,4 +1,4 @@
-"""Where checkpoints are: the released weights, and the download cache."""
+"""Find checkpoints: released weights, local files, the download cache."""
 
 import os
 from http.client import HTTPException

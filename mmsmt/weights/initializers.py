@@ -17,8 +17,8 @@ from .reading import read_weights
 class Pretrained:
     """Initializer that loads a checkpoint with :func:`load_weights`.
 
-    ``SMT`` puts it in the place of mmengine's ``Pretrained``, which passes
-    over what does not fit.
+    ``SMT`` replaces mmengine's ``Pretrained`` by it, which skips weights that
+    do not fit.
 
     Args:
         checkpoint (str): A local path or URL.
@@ -43,7 +43,7 @@ class Pretrained:
 
 
 def imagenet_22k_to_1k() -> list[int]:
-    """The place of each ImageNet-1K class among the 21,841 of ImageNet-22K.
+    """Return the index of each ImageNet-1K class among the 21,841 of 22K.
 
     Both in their usual order; the 22K classes are those of the fall 2011
     release, as in the released weights.
@@ -98,7 +98,7 @@ class PretrainedClassifier:
 
 
 def classifier_state(state: StateDict) -> StateDict:
-    """The names in an mmpretrain classifier of a released file's weights.
+    """Rename a released file's weights as in an mmpretrain classifier.
 
     Args:
         state (dict[str, Tensor]): A backbone's and ``head.weight``,

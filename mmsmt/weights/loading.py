@@ -133,7 +133,7 @@ def identify_archs(state: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
 def _weights_of(
     arch: str, in_channels: int, layer_scale: bool
 ) -> dict[str, Tensor]:
-    """The state dict of an arch, without memory (on ``meta``)."""
+    """Return the state dict of an arch on ``meta``, without memory."""
     with torch.device('meta'):
         model = SMT(
             arch,

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MMLogger
+from support.small import ARCH, make
 from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize
@@ -15,23 +16,6 @@ from torch.nn.utils import parametrize
 from mmsmt import SMT
 from mmsmt.execution import disabled, steps
 from mmsmt.models.smt import SMTBlock
-
-ARCH = dict(
-    embed_dims=(32, 64, 128, 256),
-    depths=(1, 1, 2, 1),
-    mlp_ratios=(2, 2, 2, 2),
-    stem_kernel_size=3,
-)
-
-
-def make(**kwargs) -> SMT:
-    torch.manual_seed(0)
-    model = SMT(ARCH, **kwargs)
-    model.init_weights()
-    for name, buffer in model.named_buffers():
-        if 'running' in name:
-            buffer.uniform_(0.5, 1.5)
-    return model.eval()
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import torch._dynamo.testing
 import torch.nn.functional as F
 from mmcv.cnn.utils import fuse_conv_bn
 from plain_smt import PlainSMT
+from support.small import make
 from torch.profiler import ProfilerActivity, profile
 
 from mmsmt import SMT
@@ -17,24 +18,7 @@ from mmsmt.execution import steps
 from mmsmt.layers import attention, conv, linear
 from mmsmt.models.smt import SMTBlock
 
-ARCH = dict(
-    embed_dims=(32, 64, 128, 256),
-    depths=(1, 1, 2, 1),
-    mlp_ratios=(2, 2, 2, 2),
-    stem_kernel_size=3,
-)
 TORCH = tuple(int(v) for v in torch.__version__.split('.')[:2])
-
-
-def make(**kwargs) -> SMT:
-    """A model whose batch norms have statistics of their own."""
-    torch.manual_seed(0)
-    model = SMT(ARCH, **kwargs)
-    model.init_weights()
-    for name, buffer in model.named_buffers():
-        if 'running' in name:
-            buffer.uniform_(0.5, 1.5)
-    return model.eval()
 
 
 @pytest.fixture(scope='module')
@@ -319,7 +303,7 @@ def test_attention_in_bands_of_bf16(monkeypatch):
     expected = F.scaled_dot_product_attention(*inputs)
     q, k, v = halves = [t.bfloat16() for t in inputs]
     plain = (q @ k.transpose(2, 3) * 32**-0.5).softmax(-1) @ v
-    monkeypatch.setattr(attention, 'SCORES_BYTES', 2**20)
+    monkeypatch.setattr(steps, 'BAND_BYTES', 2**20)
     with torch.no_grad():
         names = operators(lambda: attention.attend(*halves))
         out = attention.attend(*halves)
