@@ -10,7 +10,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 # As in the hosts' wheels; their configs are in a folder per method.
 # Tools that need the rest of the checkout.
-CHECKOUT = ('setup_env.py', 'demo.py', 'benchmark.py')
+CHECKOUT = ('setup_env.py', 'benchmark.py')
 CARRIED = {'configs': Path('configs', 'smt'), 'tools': Path('tools')}
 
 
@@ -18,6 +18,7 @@ class BuildWithConfigs(build_py):
     """Add configs and tools where mmengine looks for them."""
 
     def run(self) -> None:
+        """Build, then copy or link configs and tools."""
         super().run()
         editable = getattr(self, 'editable_mode', False)
         home = Path(ROOT if editable else self.build_lib, 'mmsmt', '.mim')
@@ -89,10 +90,11 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmsmt', 'mmsmt.*']),
     package_data={
-        'mmsmt.datasets': ['*.txt'],
-        'mmsmt.weights': ['*.json'],
+        'mmsmt': ['py.typed'],
+        'mmsmt.weights': ['*.json', '*.txt'],
     },
     extras_require=EXTRAS,
+    entry_points={'console_scripts': ['mmsmt = mmsmt.cli:main']},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )

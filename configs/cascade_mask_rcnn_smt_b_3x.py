@@ -1,14 +1,10 @@
 # Not in the paper; the release has a config for it, with this drop path rate.
-_base_ = ['_base_/cascade_mask_rcnn_smt_3x.py']
+_base_ = [
+    '_base_/models/cascade_mask_rcnn.py',
+    '_base_/data/coco_instance_multiscale.py',
+    '_base_/schedules/adamw_3x.py',
+]
 
-checkpoint = (
-    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_base.pth'  # noqa: E501
-)
-
-model = dict(
-    backbone=dict(
-        arch='base',
-        drop_path_rate=0.3,
-        init_cfg=dict(checkpoint=checkpoint),
-    )
-)
+model = dict(backbone=_base_.smt.b)
+# The release's; Table 12 has 2e-4 and exempts norms from weight decay.
+optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=None)

@@ -1,16 +1,6 @@
 # Table 5: 54.0 box AP with small-paper, whose weights were never
 # released. For its columns:
 # --cfg-options model.backbone.arch=small-paper model.backbone.init_cfg=None
-_base_ = ['_base_/dino_smt_1x.py']
+_base_ = ['_base_/models/dino.py']
 
-checkpoint = (
-    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_small.pth'  # noqa: E501
-)
-
-model = dict(
-    backbone=dict(
-        arch='small',
-        drop_path_rate=0.2,
-        init_cfg=dict(checkpoint=checkpoint),
-    )
-)
+model = dict(backbone=_base_.smt.s)

@@ -1,17 +1,12 @@
 # Not in the paper, which has no detection results with SMT-L; its weights are
 # of ImageNet-22K and the drop path rate is that of SMT-B.
-_base_ = ['_base_/mask_rcnn_smt.py', '_base_/coco_3x.py']
-
-checkpoint = (
-    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_large_22k.pth'  # noqa: E501
-)
+_base_ = [
+    '_base_/models/mask_rcnn.py',
+    '_base_/data/coco_instance_multiscale.py',
+    '_base_/schedules/adamw_3x.py',
+]
 
 model = dict(
-    backbone=dict(
-        arch='large',
-        layer_scale_init_value=1e-4,  # as its weights
-        drop_path_rate=0.3,
-        init_cfg=dict(checkpoint=checkpoint),
-    ),
+    backbone=_base_.smt.l,
     neck=dict(in_channels=[96, 192, 384, 768]),
 )

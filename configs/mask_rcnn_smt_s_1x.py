@@ -1,16 +1,10 @@
 # Table 3: 47.8 box AP, 43.0 mask AP with small-paper, whose weights were never
 # released. For its columns:
 # --cfg-options model.backbone.arch=small-paper model.backbone.init_cfg=None
-_base_ = ['_base_/mask_rcnn_smt.py', '_base_/coco_1x.py']
+_base_ = [
+    '_base_/models/mask_rcnn.py',
+    '_base_/data/coco_instance.py',
+    '_base_/schedules/adamw_1x.py',
+]
 
-checkpoint = (
-    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_small.pth'  # noqa: E501
-)
-
-model = dict(
-    backbone=dict(
-        arch='small',
-        drop_path_rate=0.2,
-        init_cfg=dict(checkpoint=checkpoint),
-    )
-)
+model = dict(backbone=_base_.smt.s)

@@ -1,15 +1,9 @@
 # Not in the paper, which has no detection results with SMT-T; the drop path
 # rate is that of its ImageNet training (Table 11).
-_base_ = ['_base_/mask_rcnn_smt.py', '_base_/coco_3x.py']
+_base_ = [
+    '_base_/models/mask_rcnn.py',
+    '_base_/data/coco_instance_multiscale.py',
+    '_base_/schedules/adamw_3x.py',
+]
 
-checkpoint = (
-    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_tiny.pth'  # noqa: E501
-)
-
-model = dict(
-    backbone=dict(
-        arch='tiny',
-        drop_path_rate=0.1,
-        init_cfg=dict(checkpoint=checkpoint),
-    )
-)
+model = dict(backbone=_base_.smt.t)

@@ -1,16 +1,12 @@
 # Table 4: 47.3 box AP with small-paper, whose weights were never
 # released. For its columns:
 # --cfg-options model.backbone.arch=small-paper model.backbone.init_cfg=None
-_base_ = ['_base_/retinanet_smt_3x.py']
+_base_ = [
+    '_base_/models/retinanet.py',
+    '_base_/data/coco_detection_multiscale.py',
+    '_base_/schedules/adamw_3x.py',
+]
 
-checkpoint = (
-    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_small.pth'  # noqa: E501
-)
-
-model = dict(
-    backbone=dict(
-        arch='small',
-        drop_path_rate=0.2,
-        init_cfg=dict(checkpoint=checkpoint),
-    )
-)
+model = dict(backbone=_base_.smt.s)
+# The release's; Table 12 has 2e-4 and exempts norms from weight decay.
+optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=None)

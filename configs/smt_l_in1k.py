@@ -1,6 +1,10 @@
 # Table 14: 84.6. Trained from scratch; no such weights were released. The
 # released code has LayerScale and a drop path rate of 0.4 here, Table 11 0.5.
-_base_ = ['_base_/imagenet_smt.py']
+_base_ = [
+    '_base_/models/classifier.py',
+    '_base_/data/imagenet.py',
+    '_base_/schedules/imagenet_300e.py',
+]
 
 model = dict(
     backbone=dict(

@@ -1,15 +1,5 @@
 # Not in the paper; the release has a config for it, with this drop path rate
 # (Table 12 has 0.3 for SMT-B).
-_base_ = ['_base_/sparse_rcnn_smt_3x.py']
+_base_ = ['_base_/models/sparse_rcnn.py']
 
-checkpoint = (
-    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_base.pth'  # noqa: E501
-)
-
-model = dict(
-    backbone=dict(
-        arch='base',
-        drop_path_rate=0.2,
-        init_cfg=dict(checkpoint=checkpoint),
-    )
-)
+model = dict(backbone=dict(_base_.smt.b, drop_path_rate=0.2))

@@ -1,16 +1,6 @@
 # Table 5: 50.2 box AP with small-paper, whose weights were never
 # released. For its columns:
 # --cfg-options model.backbone.arch=small-paper model.backbone.init_cfg=None
-_base_ = ['_base_/sparse_rcnn_smt_3x.py']
+_base_ = ['_base_/models/sparse_rcnn.py']
 
-checkpoint = (
-    'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/smt_small.pth'  # noqa: E501
-)
-
-model = dict(
-    backbone=dict(
-        arch='small',
-        drop_path_rate=0.2,
-        init_cfg=dict(checkpoint=checkpoint),
-    )
-)
+model = dict(backbone=_base_.smt.s)

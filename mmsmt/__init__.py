@@ -1,6 +1,9 @@
 """mmsmt: the Scale-Aware Modulation Transformer for OpenMMLab."""
 
+import multiprocessing
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 from .ops import install as _serve_operators
 from .version import __version__
@@ -11,9 +14,15 @@ __all__ = ['SMT', '__version__']
 # broken environment) work without them.
 _CORE = ('torch', 'mmengine', 'mmcv')
 _MISSING = [name for name in _CORE if find_spec(name) is None]
+# The mmsmt command imports what its subcommand needs: its help appears at
+# once, and its doctor runs in a broken environment.
+_COMMAND = (
+    Path(*sys.argv[:1]).stem == 'mmsmt'
+    and multiprocessing.parent_process() is None
+)
 _serve_operators()  # before mmcv's are imported
 
-if not _MISSING:
+if not (_MISSING or _COMMAND):
     try:
         from .integration import extend_mmengine as _extend_mmengine
         from .models import SMT
@@ -28,7 +37,11 @@ if not _MISSING:
     _extend_mmengine()
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
+    if name == 'SMT' and not _MISSING:
+        from .models import SMT
+
+        return SMT
     if name == 'SMT':
         raise ImportError(
             f'mmsmt.SMT needs {", ".join(_MISSING)}. An environment in which '

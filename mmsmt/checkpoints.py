@@ -20,7 +20,7 @@ def __getattr__(name: str) -> object:
 
     new = _NAMES.get(name, name)
     for module in (weights, state_dict, init):
-        if hasattr(module, new):
+        if not name.startswith('__') and hasattr(module, new):
             warnings.warn(
                 f'mmsmt.checkpoints.{name} is now {module.__name__}.{new}; '
                 'the former name will be removed in the next version.',

@@ -1,6 +1,6 @@
-"""Whether the installed packages go together, and what to do if not.
+"""Check that the installed packages fit together.
 
-Standard library only, so that it can be asked when nothing else imports.
+Standard library only, so that it works where nothing else imports.
 """
 
 import importlib
@@ -8,6 +8,8 @@ import importlib.metadata
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+from mmsmt.errors import UserError
 
 STACKS: dict[str, dict[str, str]] = {
     'onedl': {
@@ -42,12 +44,12 @@ class Problem(NamedTuple):
     cure: str
 
 
-class EnvironmentProblem(RuntimeError):
+class EnvironmentProblem(UserError):
     """The installed packages do not go together."""
 
 
 def installed() -> dict[str, str]:
-    """Versions of the installed distributions that matter, by name."""
+    """Return the versions of the relevant installed distributions."""
     names = ['torch', 'torchvision', *_OTHERS]
     for stack in STACKS.values():
         names += stack.values()
@@ -61,7 +63,7 @@ def installed() -> dict[str, str]:
 
 
 def import_error(module: str) -> str | None:
-    """Why a module does not import, or None if it does."""
+    """Return why a module does not import, None if it does."""
     try:
         importlib.import_module(module)
     except Exception as error:
@@ -75,7 +77,7 @@ def _first_line(error: Exception) -> str:
 
 
 def providers(packages: Mapping[str, str]) -> dict[str, list[str]]:
-    """Import name to the installed distributions that provide it."""
+    """Return the installed distributions that provide each import name."""
     result: dict[str, list[str]] = {}
     for stack in STACKS.values():
         for module, name in stack.items():
@@ -192,7 +194,7 @@ def _check_torchvision(
     probe: Callable[[str], str | None],
     modules: tuple[str, ...],
 ) -> list[Problem]:
-    """Whether torchvision is of torch's release, and ``modules`` import."""
+    """Check that torchvision is of torch's release, and modules import."""
     torch = re.match(r'2\.(\d+)', packages['torch'])
     vision = re.match(r'0\.(\d+)', packages.get('torchvision', ''))
     mismatch = torch and vision and int(vision[1]) != int(torch[1]) + 15

@@ -1,11 +1,14 @@
 """Register mmsmt with mmengine, on ``import mmsmt``."""
 
+from functools import cache
+
 import torch
 from mmengine.config import utils as config_utils
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner import checkpoint
 
 
+@cache
 def extend_mmengine() -> None:
     """Register mmsmt with mmengine, once per process.
 
@@ -16,13 +19,16 @@ def extend_mmengine() -> None:
       packages that are not installed (the authors' hold a
       ``yacs.config.CfgNode``), are read by
       :func:`mmsmt.weights.read_checkpoint`.
+    - A checkpoint that does not cover a model with an SMT in it is an error,
+      for runs and for the hosts' inferencers:
+      :func:`mmsmt.weights.strict_loader`.
     """
     from mmsmt.models import SMT
-    from mmsmt.weights import read_checkpoint
+    from mmsmt.weights import read_checkpoint, strict_loader
 
     MMENGINE_MODELS.register_module(module=SMT)
     config_utils.MODULE2PACKAGE.update(mmsmt='mmsmt', mmseg='mmseg')
-    load = CheckpointLoader._get_checkpoint_loader('')
+    load = checkpoint.CheckpointLoader._get_checkpoint_loader('')
 
     def load_local(
         filename: str, map_location: str | torch.device | None = None
@@ -32,6 +38,7 @@ def extend_mmengine() -> None:
         except ModuleNotFoundError:
             return read_checkpoint(filename)
 
-    CheckpointLoader.register_scheme(
+    checkpoint.CheckpointLoader.register_scheme(
         prefixes='', loader=load_local, force=True
     )
+    checkpoint.load_state_dict = strict_loader(checkpoint.load_state_dict)

@@ -1,5 +1,9 @@
 """Test-time augmentation of detectors, boxes only."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from mmdet.models.test_time_augs import DetTTAModel
 from mmdet.structures import DetDataSample
 
@@ -9,21 +13,24 @@ class BoxTTAModel(DetTTAModel):
 
     mmdet cannot merge masks and refuses such models, and its cascaded heads
     fail on a mirrored image; here masks are left out and the boxes merged.
+    Arguments are those of mmdet's ``DetTTAModel``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        head = getattr(self.module, 'roi_head', None)
-        if head is not None and head.with_mask:
-            # Their weights stay, so that a checkpoint still fits.
-            kind = type(head)
-            head.__class__ = type(kind.__name__, (kind,), {'with_mask': False})
+    def test_step(self, data: Any) -> list[DetDataSample]:
+        """Predict from several views of each image, without masks."""
+        with self._without_mask_head():
+            return super().test_step(data)
 
-    def merge_preds(
-        self, data_samples_list: list[list[DetDataSample]]
-    ) -> list[DetDataSample]:
-        """Merge the predictions of one image's views, without masks."""
-        for samples in data_samples_list:
-            for sample in samples:
-                sample.pred_instances.pop('masks', None)
-        return super().merge_preds(data_samples_list)
+    @contextmanager
+    def _without_mask_head(self) -> Iterator[None]:
+        """Hide the mask head, which stays in the model's state dict."""
+        roi_head = getattr(self.module, 'roi_head', None)
+        mask_head = getattr(roi_head, 'mask_head', None)
+        if mask_head is None:
+            yield
+            return
+        roi_head.mask_head = None
+        try:
+            yield
+        finally:
+            roi_head.mask_head = mask_head

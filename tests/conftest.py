@@ -1,6 +1,5 @@
-"""Shared fixtures; tests import helpers that stand beside this file."""
+"""Shared fixtures; helpers are in ``support``."""
 
-import importlib.util
 import os
 import runpy
 import subprocess
@@ -15,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests'))
 
 from support import forks  # noqa: E402
+from support.runs import CONFIG, SHORT  # noqa: E402
 
 WORKER = 'PYTEST_XDIST_WORKER' in os.environ
 
@@ -70,15 +70,6 @@ def run_python(
     return result
 
 
-def load_tool(name: str):
-    """Import a script of tools/ as a module."""
-    path = ROOT / 'tools' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def tool(monkeypatch, capsys):
     """Run a tool in this process; returns its exit status and output.
@@ -119,3 +110,25 @@ def fork() -> str:
 def python(fork):
     """:func:`run_python`, in a fork of a warm one."""
     return partial(run_python, executable=fork)
+
+
+@pytest.fixture(scope='session')
+def coco(tmp_path_factory) -> Path:
+    """Six images of digits in COCO's layout."""
+    from mmsmt.data import digits
+
+    out = tmp_path_factory.mktemp('data') / 'coco'
+    digits.write('coco', out, 4, 2, (64, 64))
+    return out
+
+
+@pytest.fixture(scope='session')
+def trained(new_python, root, coco, tmp_path_factory) -> tuple[Path, str]:
+    """A work dir after one epoch of tools/train.py, and its output."""
+    work_dir = tmp_path_factory.mktemp('work') / 'run'
+    result = new_python(
+        *('tools/train.py', CONFIG, '--data-root', coco),
+        *('--work-dir', work_dir, *SHORT, 'train_cfg.max_epochs=1'),
+        cwd=root,
+    )
+    return work_dir, result.stdout

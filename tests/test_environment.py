@@ -197,7 +197,7 @@ def test_import_without_the_core(new_python, missing):
     """What needs no torch works without it; SMT says what is missing."""
     code = f"""{HIDE.format(missing)}
 import mmsmt
-from mmsmt.datasets import digits
+from mmsmt.data import digits
 try:
     mmsmt.SMT
 except ImportError as error:

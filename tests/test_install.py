@@ -23,12 +23,11 @@ def test_wheel_carries_configs_and_tools(wheel, root):
         for path in (root / folder).rglob('*.*'):
             if '__pycache__' not in path.parts and path.name not in (
                 'setup_env.py',
-                'demo.py',
                 'benchmark.py',
             ):
                 name = path.relative_to(root / folder)
                 assert f'mmsmt/.mim/{carried}/{name}' in names
-    assert 'mmsmt/datasets/imagenet22k_to_1k.txt' in names
+    assert 'mmsmt/weights/imagenet22k_to_1k.txt' in names
     assert not any('__pycache__' in name for name in names)
     assert not any(name.startswith('tests') for name in names)
 

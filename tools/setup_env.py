@@ -22,6 +22,7 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(
@@ -37,6 +38,7 @@ STACKS = {
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
         '--stack',
@@ -246,7 +248,9 @@ def jobs() -> str:
     return os.environ.get('MAX_JOBS', str(default))
 
 
-def run(*command, quiet: bool = False, stdout=None) -> None:
+def run(
+    *command: object, quiet: bool = False, stdout: TextIO | None = None
+) -> None:
     """Run a command; stop where it fails."""
     command = [str(part) for part in command]
     environ = dict(os.environ)
@@ -265,18 +269,22 @@ def run(*command, quiet: bool = False, stdout=None) -> None:
 
 
 def digest(path: Path) -> str:
+    """Return a file's SHA-256 digest."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def dotted(version) -> str:
+def dotted(version: tuple[int, ...]) -> str:
+    """Format a version."""
     return '.'.join(map(str, version))
 
 
 def say(text: str, end: str = '\n') -> None:
+    """Print at once."""
     print(text, end=end, flush=True)
 
 
 def stop(text: str) -> None:
+    """Exit with a message."""
     sys.exit(f'\n{text}')
 
 

@@ -1,7 +1,11 @@
 # Mask R-CNN with SMT-T from scratch on scenes of handwritten digits, in
 # minutes on two CPU cores: the real backbone and the real detector, with small
 # images, narrow heads, few proposals and few sampled RoIs.
-_base_ = ['../_base_/mask_rcnn_smt.py', '../_base_/coco_1x.py']
+_base_ = [
+    '../_base_/models/mask_rcnn.py',
+    '../_base_/data/coco_instance.py',
+    '../_base_/schedules/adamw_1x.py',
+]
 
 classes = tuple('0123456789')
 width = 64  # of the neck and the heads

@@ -1,6 +1,6 @@
-"""What a model costs, what the paper prints, and what finished runs reached.
+"""Costs of models, the paper's figures, and scores of finished runs.
 
 :mod:`complexity` counts parameters and multiply-accumulates, :mod:`paper` has
-the paper's tables as data, :mod:`runs` reads work dirs.
-``tools/paper_tables.py`` puts them side by side.
+the paper's tables as data, :mod:`runs` reads work dirs, and :mod:`tables` puts
+them side by side (``mmsmt tables``).
 """

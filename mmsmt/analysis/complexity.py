@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates (MACs) of a model, counted two ways.
+"""Count parameters and multiply-accumulates (MACs) of a model, in two ways.
 
 All MACs: each product of two numbers that convolutions, linear layers and
 matrix products add up, attention's QK^T and AV among them. Biases, norms,
@@ -22,7 +22,7 @@ so that it takes a second at any resolution.
 
 from collections.abc import Callable, Iterable
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -39,7 +39,7 @@ MASK_PROPOSALS = 100
 
 
 class Complexity(NamedTuple):
-    """What a model costs.
+    """Costs of a model.
 
     Args:
         parameters (int): All of them, trained or frozen.
@@ -52,7 +52,7 @@ class Complexity(NamedTuple):
     paper_style: int
 
 
-def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
+def count_complexity(model: nn.Module, size: tuple[int, int]) -> Complexity:
     """Count a host's model, or a bare backbone.
 
     Heads are counted up to their raw outputs; of two-stage detectors they get
@@ -74,7 +74,7 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
 
 
 def count(run: Callable[[], object]) -> int:
-    """MACs of what ``run`` does, on any device."""
+    """Count the MACs of a function, on any device."""
     counter = FlopCounterMode(display=False, custom_mapping=_NOT_IN_TORCH)
     with counter, torch.no_grad():
         run()
@@ -84,8 +84,10 @@ def count(run: Callable[[], object]) -> int:
 # Products --------------------------------------------------------------------
 
 
-def _attention_flops(query, key, value, *args, **kwargs) -> int:
-    """QK^T and AV, from shapes (B, heads, N, C)."""
+def _attention_flops(
+    query: tuple, key: tuple, value: tuple, *args: Any, **kwargs: Any
+) -> int:
+    """Count QK^T and AV, from shapes (B, heads, N, C)."""
     return 2 * prod(query[:3]) * key[2] * (query[3] + value[3])
 
 
@@ -102,14 +104,14 @@ _NOT_IN_TORCH = (
 
 
 def _stem_relu(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-    """A hook for the ReLU at stride 2, which is a function."""
+    """Count the ReLU at stride 2, which is a function, as a hook."""
     batch, _, height, width = inputs[0].shape
     pixels = -(-height // 2) * -(-width // 2)
     module.__flops__ += batch * pixels * module.conv1.out_channels
 
 
 def _count_modules(model: nn.Module) -> Callable[[], int]:
-    """Let mmcv's counter watch; the result says what it has seen."""
+    """Attach mmcv's counter; return a function that reads it."""
     hooks = {**get_modules_mapping(), Stem: _stem_relu}
     seen = []
     for module in model.modules():
@@ -127,14 +129,14 @@ def _count_modules(model: nn.Module) -> Callable[[], int]:
 
 
 class _Ready(nn.Module):
-    """Stands for a backbone that has run already."""
+    """Backbone that returns given maps."""
 
     def __init__(self, maps: tuple[Tensor, ...]) -> None:
         super().__init__()
         self.maps = maps
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The maps, whatever the image."""
+        """Return the maps, whatever the image."""
         return self.maps
 
 
@@ -155,7 +157,7 @@ def _run(model: nn.Module, size: tuple[int, int]) -> None:
 
 
 def _run_two_stage(model: nn.Module, image: Tensor) -> None:
-    """As ``forward_dummy`` of MMDetection 2: nothing depends on scores."""
+    """Run as ``forward_dummy`` of MMDetection 2: scores have no effect."""
     maps = model.extract_feat(image)
     sparse = hasattr(model.rpn_head, 'num_proposals')
     if sparse:
@@ -187,7 +189,7 @@ def _each(module: nn.Module) -> Iterable[nn.Module]:
 
 
 def _run_detr(model: nn.Module, image: Tensor) -> None:
-    """The backbone without data; the rest, which looks at values, with."""
+    """Run the backbone without data, the rest with random values."""
     from mmdet.structures import DetDataSample
 
     maps = model.backbone(image)
@@ -197,7 +199,9 @@ def _run_detr(model: nn.Module, image: Tensor) -> None:
         metainfo=dict(img_shape=size, batch_input_shape=size)
     )
 
-    def no_sampling(value, shapes, locations, weights):
+    def no_sampling(
+        value: Tensor, shapes: Any, locations: Tensor, weights: Any
+    ) -> Tensor:
         return value.new_zeros(*locations.shape[:2], prod(value.shape[2:]))
 
     # Sampling is no product, and would take most of the time.

@@ -1,4 +1,4 @@
-"""The models in the paper's tables, built by the hosts, without weights."""
+"""Build the models in the paper's tables, without weights."""
 
 import importlib.util
 from pathlib import Path
@@ -105,7 +105,7 @@ _NOT_AS_PRINTED: dict[tuple[str, str], str] = {
 
 
 class NotMeasured(Exception):
-    """A model cannot be built here; says why in a few words."""
+    """A model that cannot be built here, and the reason."""
 
 
 def build_smt(part: Part, row: Row, arch: str | None = None) -> nn.Module:
@@ -200,6 +200,6 @@ def _host_config(name: str) -> Config:
 
 
 def _build(cfg: ConfigDict, scope: str) -> nn.Module:
-    """Build without initialising, so that no weights are fetched."""
+    """Build without initializing, so that no weights are fetched."""
     init_default_scope(scope)
     return MODELS.build(cfg)

@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
     @property
     def smt(self) -> str | None:
-        """The letter of an SMT row (``SMT-S`` is ``s``), None for others."""
+        """Letter of an SMT row (``SMT-S``: ``s``), None for other rows."""
         name, _, letter = self.backbone.partition('-')
         return letter.lower() if name == 'SMT' else None
 
@@ -84,7 +84,7 @@ class Part(NamedTuple):
     rows: tuple[Row, ...]
 
     def configs(self, row: Row) -> list[str]:
-        """Names of our configs for an SMT row, one for each schedule."""
+        """Return our configs of an SMT row, one for each schedule."""
         return [
             self.config.format(
                 letter=row.smt, schedule=schedule, pixels=row.size[0]
@@ -93,7 +93,7 @@ class Part(NamedTuple):
         ]
 
     def scores(self, row: Row, schedule: str) -> dict[str, Number]:
-        """Column to accuracy of a row under one schedule."""
+        """Return the accuracies of a row under a schedule, by column."""
         start = self.schedules.index(schedule) * len(self.metrics)
         return dict(zip(self.metrics, row.scores[start:]))
 

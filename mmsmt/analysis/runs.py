@@ -1,4 +1,4 @@
-"""What the runs in a work dir reached, read from mmengine's logs.
+"""Read the scores of the runs in a work dir from mmengine's logs.
 
 Each start of a run, resumed or not, has its own folder, named by the time::
 
@@ -52,17 +52,17 @@ class Run(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether the last epoch or iteration was reached and validated."""
+        """True if the last epoch or iteration was validated."""
         return bool(self.scores) and self.scores[-1].step >= self.total
 
     def best(self, metric: str) -> Score | None:
-        """The validation with the highest metric, the first of equals."""
+        """Return the validation with the highest metric, or None."""
         scores = [score for score in self.scores if metric in score.values]
         return max(scores, key=lambda s: s.values[metric], default=None)
 
 
 def read_run(work_dir: Path, cfg: Config) -> Run | None:
-    """Read what a config's run left in its work dir.
+    """Read the logs of a config's run.
 
     Lines that a killed run left incomplete are skipped.
 
@@ -108,7 +108,7 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
 
 
 def _config(folder: Path) -> Config | None:
-    """The config that ran; None if it is not there or cut short."""
+    """Read the config that ran; None if it is missing or truncated."""
     path = folder / 'vis_data' / 'config.py'
     try:
         return Config.fromfile(path, import_custom_modules=False)
@@ -127,7 +127,7 @@ def _records(path: Path) -> Iterator[dict]:
 
 
 def _scores(record: dict) -> dict[str, float]:
-    """The metrics in a line of a log, in per cent.
+    """Return the metrics in a line of a log, in per cent.
 
     COCO's are logged as fractions, and as -1 where there is nothing of a
     size.

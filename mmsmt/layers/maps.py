@@ -29,8 +29,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 def layer_scale(x: Tensor, gamma: Tensor | None) -> Tensor:
-    """Multiply the channels of a (B, C, H, W) map by LayerScale (C,), or
-    return the map if there is none."""
+    """Multiply a (B, C, H, W) map by LayerScale (C,), where there is one."""
     return x if gamma is None else x * gamma[:, None, None]
 
 

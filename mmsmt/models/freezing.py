@@ -15,8 +15,11 @@ class FreezableBackbone(BaseModule):
     norm_eval: bool
 
     def train(self, mode: bool = True) -> 'FreezableBackbone':
-        """Set the mode; frozen stages and, with ``norm_eval``, batch norms
-        stay in evaluation mode."""
+        """Set the mode of what is not frozen.
+
+        Frozen stages and, with ``norm_eval``, batch norms stay in evaluation
+        mode.
+        """
         super().train(mode)
         self.freeze_stages()
         if mode and self.norm_eval:

@@ -27,6 +27,13 @@ _RENAMES = tuple(
 )
 
 
+# What an SMT may have in a stage; other names are unexpected.
+_STAGE = re.compile(
+    r'(?:patch_embed|norm)([1-4])\.'
+    r'|block([1-4])\.\d+\.(?:norm[12]|attn|mlp|gamma_[12])(?:\.|$)'
+)
+
+
 def our_name(name: str) -> str:
     """Rename a released parameter or buffer as in :class:`mmsmt.SMT`.
 
@@ -46,8 +53,10 @@ def our_state(state: Mapping[str, Tensor], num_stages: int) -> StateDict:
     """
     renamed = {}
     for name, value in state.items():
-        stage = re.match(r'(?:patch_embed|block|norm)([1-4])\.', name)
-        if name.startswith('head.') or (stage and int(stage[1]) > num_stages):
+        stage = _STAGE.match(name)
+        if name.startswith('head.') or (
+            stage and int(stage[1] or stage[2]) > num_stages
+        ):
             continue
         renamed[our_name(name)] = value
     return renamed
@@ -99,7 +108,7 @@ def layer_depth(name: str, depths: Sequence[int]) -> tuple[int, int]:
 
 
 def rename_on_load(
-    module: nn.Module, state_dict: StateDict, prefix: str, *args
+    module: nn.Module, state_dict: StateDict, prefix: str, *args: object
 ) -> None:
     """Rename in place, as a load-state-dict pre-hook of :class:`SMT`."""
     mine = {

@@ -16,7 +16,9 @@ EXTENSION = 'mmcv._ext'
 class ExtensionFinder:
     """Find the compiled ``mmcv._ext``, or make one of our operators."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> object:
         """Return a spec for ``mmcv._ext``, and None for any other module."""
         if name != EXTENSION:
             return None
@@ -34,11 +36,11 @@ class ExtensionLoader:
         compiled (ModuleSpec, optional): Of the compiled module, if any.
     """
 
-    def __init__(self, compiled) -> None:
+    def __init__(self, compiled: object) -> None:
         self.compiled = compiled
         self.loaded = False
 
-    def create_module(self, spec):
+    def create_module(self, spec: object) -> object:
         """Load the shared library; report in one line where it fails."""
         if self.compiled is None:
             return None
@@ -57,13 +59,13 @@ class ExtensionLoader:
         self.loaded = True
         return module
 
-    def exec_module(self, module) -> None:
+    def exec_module(self, module: object) -> None:
         """Initialize the compiled module, or add the operators to ours."""
         if self.loaded:
             self.compiled.loader.exec_module(module)
             return
 
-        def __getattr__(name):
+        def __getattr__(name: str) -> object:
             if name.startswith('__'):
                 raise AttributeError(f"'{EXTENSION}' has no '{name}'")
             operator = make_operator(name)
@@ -74,10 +76,10 @@ class ExtensionLoader:
         module.__getattr__ = __getattr__
 
 
-def make_operator(name: str):
+def make_operator(name: str) -> object:
     """Make a function that imports the operator ``name`` when called."""
 
-    def operator(*args, **kwargs):
+    def operator(*args: object, **kwargs: object) -> object:
         from mmsmt.ops.kernels import find_kernel
 
         return find_kernel(name)(*args, **kwargs)

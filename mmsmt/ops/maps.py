@@ -163,7 +163,7 @@ def masked_col2im_forward(
 
 
 def _psa_places(
-    psa_type: int, size: tuple[int, int], mask: tuple[int, int], device
+    psa_type: int, size: tuple[int, int], mask: tuple[int, int], device: object
 ) -> tuple[Tensor, Tensor]:
     """Return where each value of an over-complete map comes from.
 

@@ -5,6 +5,7 @@ completely or not at all.
 """
 
 from .fetching import RELEASED_WEIGHTS, CheckpointError, fetch_checkpoint
+from .host_models import strict_loader
 from .initializers import (
     Pretrained,
     PretrainedClassifier,
@@ -36,4 +37,5 @@ __all__ = [
     'load_weights',
     'read_checkpoint',
     'read_weights',
+    'strict_loader',
 ]

@@ -9,6 +9,8 @@ import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import print_log
 
+from mmsmt.errors import UserError
+
 RELEASE = 'https://github.com/AFeng-x/SMT/releases/download/v1.0.0/'
 RELEASED_WEIGHTS: dict[str, str] = {
     'tiny': RELEASE + 'smt_tiny.pth',
@@ -22,7 +24,7 @@ RELEASED_WEIGHTS: dict[str, str] = {
 (``layer_scale_init_value`` > 0). There are none for small-paper."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint cannot be read, or does not fit the model."""
 
 

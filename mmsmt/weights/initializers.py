@@ -37,6 +37,7 @@ class Pretrained:
         self.prefix = prefix
 
     def __call__(self, module: nn.Module) -> None:
+        """Load into a backbone."""
         load_weights(module, self.checkpoint, self.prefix)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, f'loaded from {self.checkpoint}')
@@ -48,7 +49,7 @@ def imagenet_22k_to_1k() -> list[int]:
     Both in their usual order; the 22K classes are those of the fall 2011
     release, as in the released weights.
     """
-    path = Path(__file__).parents[1] / 'datasets' / 'imagenet22k_to_1k.txt'
+    path = Path(__file__).with_name('imagenet22k_to_1k.txt')
     return [int(index) for index in path.read_text().split()]
 
 

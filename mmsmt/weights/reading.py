@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from inspect import isroutine
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -18,23 +19,23 @@ from .fetching import CheckpointError, fetch_checkpoint
 
 
 class _Inert(dict):
-    """Stands for an object of a class that weights do not need."""
+    """Replacement of an object of a class that weights do not need."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__()
 
-    def __setstate__(self, state) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
-    def append(self, item) -> None:
+    def append(self, item: object) -> None:
         pass
 
-    def extend(self, items) -> None:
+    def extend(self, items: object) -> None:
         pass
 
 
-def _inert_getattr(owner, name: str) -> _Inert:
-    """In the place of ``getattr``, for the methods in a ``HistoryBuffer``."""
+def _inert_getattr(owner: object, name: str) -> _Inert:
+    """Replace ``getattr``, for the methods in a ``HistoryBuffer``."""
     if owner is not _Inert:
         raise _refusal('getattr')
     return _Inert()
@@ -85,15 +86,15 @@ _INERT = {
 
 
 class _SafeUnpickler(pickle.Unpickler):
-    """Resolves known harmless names only, and imports nothing else."""
+    """Resolve known harmless names only; import nothing else."""
 
-    def __setattr__(self, name: str, value) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         # torch.load sets it; its other kind of id, 'module', makes torch read
         # and write source files.
         if name == 'persistent_load':
             load_storage = value
 
-            def value(saved_id):
+            def value(saved_id: object) -> object:
                 if not isinstance(saved_id, tuple) or saved_id[0] not in (
                     'storage',
                     b'storage',
@@ -103,7 +104,7 @@ class _SafeUnpickler(pickle.Unpickler):
 
         super().__setattr__(name, value)
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> object:
         full = f'{module}.{name}'
         if full in _INERT:
             return _Inert
@@ -125,7 +126,7 @@ class _SafePickle:
     Unpickler = _SafeUnpickler
 
     @staticmethod
-    def load(file, **kwargs):
+    def load(file: BinaryIO, **kwargs: object) -> object:
         return _SafeUnpickler(file, **kwargs).load()
 
 

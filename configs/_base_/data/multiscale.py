@@ -1,0 +1,27 @@
+# DETR's augmentation: the shorter side from 480 to 800, or a crop of an image
+# of 400 to 600 before (Table 12; the release has the same).
+scales = [(side, 1333) for side in range(480, 801, 32)]
+resize = dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
+multiscale = [
+    dict(type='RandomFlip', prob=0.5),
+    dict(
+        type='RandomChoice',
+        transforms=[
+            [resize],
+            [
+                dict(
+                    type='RandomChoiceResize',
+                    scales=[(400, 1333), (500, 1333), (600, 1333)],
+                    keep_ratio=True,
+                ),
+                dict(
+                    type='RandomCrop',
+                    crop_type='absolute_range',
+                    crop_size=(384, 600),
+                    allow_negative_crop=True,
+                ),
+                resize,
+            ],
+        ],
+    ),
+]

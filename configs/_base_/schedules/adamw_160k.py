@@ -1,0 +1,30 @@
+# 160k iterations of batch 16 (Appendix B.4; the release has the same). No
+# parameter is exempt from weight decay.
+_base_ = [
+    '../mmseg.py',
+    'mmseg::_base_/default_runtime.py',
+    'mmseg::_base_/schedules/schedule_160k.py',
+    '../runtime.py',
+]
+
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01
+    ),
+)
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500
+    ),
+    dict(
+        type='PolyLR',
+        eta_min=0.0,
+        power=1.0,
+        by_epoch=False,
+        begin=1500,
+        end=160000,
+    ),
+]
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,0 +1,91 @@
+"""Print the paper's Tables 1 to 6 and 14 beside what is measured here.
+
+    mmsmt tables [--table 3 4] [--baselines] [--json]
+
+For each row of SMT: parameters and FLOPs as the paper prints them and as our
+config's model has them, and accuracy as the paper prints it and as runs under
+work_dirs/ reached it.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import logging
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmsmt import environment
+from mmsmt.errors import UsageError
+
+from .paper import PARTS
+from .tables import NOTES, collect_part, print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command line of ``tables``."""
+    parser.add_argument(
+        '--table',
+        type=int,
+        nargs='+',
+        choices=sorted({part.table for part in PARTS}),
+        metavar='N',
+        help='only these: 1 to 6, 14',
+    )
+    parser.add_argument(
+        '--baselines',
+        action='store_true',
+        help='measure the rows of other backbones that the hosts can build',
+    )
+    parser.add_argument(
+        '--work-dirs',
+        metavar='DIR',
+        help='where the runs are, in folders named as their configs '
+        '(default: work_dirs)',
+    )
+    parser.add_argument(
+        '--json', action='store_true', help='one JSON document instead'
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run ``tables``."""
+    if args.work_dirs and not Path(args.work_dirs).is_dir():
+        raise UsageError(f"there is no folder '{args.work_dirs}'")
+    work_dirs = Path(args.work_dirs or 'work_dirs')
+    warnings.simplefilter('ignore')
+    parts = [p for p in PARTS if not args.table or p.table in args.table]
+    hosts = {part.host for part in parts}
+    environment.check(
+        needs=tuple(h for h in hosts if importlib.util.find_spec(h))
+    )
+    tables = []
+    measured: dict = {}
+    for part in parts:
+        with _quiet_hosts():
+            tables.append(
+                collect_part(part, work_dirs, args.baselines, measured)
+            )
+        if not args.json:
+            print_table(tables[-1])
+    if args.json:
+        document = dict(notes=NOTES, tables=tables)
+        print(json.dumps(document, indent=1, default=float))
+    else:
+        print('Notes')
+        for name, note in NOTES.items():
+            print(textwrap.indent(textwrap.fill(f'{name}: {note}', 96), '  '))
+
+
+@contextlib.contextmanager
+def _quiet_hosts() -> Iterator[None]:
+    """Keep what the hosts print while they build out of the output."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,223 @@
+"""The paper's tables beside what is measured, as data and as text."""
+
+from decimal import Decimal
+from itertools import zip_longest
+from pathlib import Path
+
+from . import models
+from .complexity import count_complexity
+from .paper import Part, Row
+from .runs import Run, read_run
+
+NOTES = {
+    'M': 'Parameters in millions, of the whole model, heads for training '
+    'included.',
+    'G': 'Multiply-accumulates of one image of the given size, in 10^9; the '
+    'paper calls them FLOPs.',
+    'paper-style G': "What mmcv's counter sees, as the paper's tools did: "
+    'modules (convolutions, linear layers, norms, ReLU, pooling), so no '
+    'QK^T and AV and no other function. Two-stage detectors with 1000 boxes '
+    'and 100 masks.',
+    'all G': 'Every product of convolutions, linear layers and matrices, '
+    'attention and deformable heads included; no biases and norms.',
+    'small-paper': "Table 13's SMT-S, which the paper's columns are for; "
+    "'small' is the SMT-S whose weights were released, and what our configs "
+    'train.',
+    'best': "The validation with the highest first column; 'last' is the one "
+    'after the last epoch or iteration so far.',
+    'difference': "From the paper's, in points.",
+}
+
+
+def collect_part(
+    part: Part, work_dirs: Path, baselines: bool, measured: dict
+) -> dict:
+    """Collect a part of a table, our measurements and runs, as plain data.
+
+    Args:
+        part (Part): The part of the paper's table.
+        work_dirs (Path): Folder of the runs, named as their configs.
+        baselines (bool): Measure the rows of other backbones too.
+        measured (dict): Models that are measured; extended in place.
+    """
+    rows = []
+    for row in part.rows:
+        if not row.smt and not baselines:
+            continue
+        paper = dict(
+            parameters=row.parameters,
+            flops=row.flops,
+            scores={s: part.scores(row, s) for s in part.schedules},
+        )
+        entry = dict(backbone=row.backbone, size=row.size, paper=paper)
+        entry['measured'] = [
+            measure_row(part, row, arch, measured)
+            for arch in ((None, 'small-paper') if row.smt == 's' else (None,))
+        ]
+        if row.smt:
+            entry['runs'] = [
+                read_row(part, row, schedule, config, work_dirs)
+                for schedule, config in zip(part.schedules, part.configs(row))
+            ]
+        rows.append(entry)
+    return dict(
+        table=part.table,
+        title=part.title,
+        columns=list(part.metrics),
+        rows=rows,
+    )
+
+
+def measure_row(
+    part: Part, row: Row, arch: str | None, measured: dict
+) -> dict:
+    """Count parameters and MACs, or give the reason why not."""
+    key = (part.config, row.backbone, row.size, arch)
+    if key not in measured:
+        try:
+            if row.smt:
+                model = models.build_smt(part, row, arch)
+                name = model.backbone.arch
+            else:
+                model, name = models.build_baseline(part, row), None
+            cost = count_complexity(model, row.size)
+            measured[key] = dict(arch=name, **cost._asdict())
+        except models.NotMeasured as reason:
+            measured[key] = dict(arch=arch, reason=str(reason))
+    return measured[key]
+
+
+def read_row(
+    part: Part, row: Row, schedule: str, config: str, work_dirs: Path
+) -> dict:
+    """Read the scores of a config's run, or the reason why there are none."""
+    entry = dict(config=config, schedule=schedule)
+    try:
+        cfg = models.load_config(config, part.host)
+    except models.NotMeasured as reason:
+        return dict(entry, state=str(reason))
+    run = read_run(work_dirs / config, cfg)
+    if run is None:
+        return dict(entry, state='not run')
+    entry.update(arch=run.arch, data_root=run.data_root)
+    entry.update(unit=run.unit, total=run.total)
+    paper = part.scores(row, schedule)
+
+    def compare(values: dict) -> dict:
+        ours = {
+            column: values.get(logged)
+            for column, logged in part.metrics.items()
+        }
+        return dict(
+            scores=ours,
+            difference={
+                column: round(value - float(paper[column]), 2)
+                for column, value in ours.items()
+                if value is not None and paper[column] is not None
+            },
+        )
+
+    best = run.best(next(iter(part.metrics.values())))
+    if best:
+        last = run.scores[-1]
+        entry['best'] = dict(step=best.step, **compare(best.values))
+        entry['last'] = dict(step=last.step, **compare(last.values))
+    if any(logged in run.tested for logged in part.metrics.values()):
+        entry['tested'] = compare(run.tested)
+    entry['state'] = describe_state(run)
+    return entry
+
+
+def describe_state(run: Run) -> str:
+    """Return how far a run is."""
+    if not run.scores:
+        return 'no validation yet'
+    if run.finished:
+        return 'finished'
+    return f'unfinished: {run.unit} {run.scores[-1].step} of {run.total}'
+
+
+def print_table(table: dict) -> None:
+    """Print one part: costs of the models, then accuracies."""
+    print(f'Table {table["table"]}. {table["title"]}\n')
+    lines = [
+        ['backbone', 'arch', 'image', 'paper M', 'ours M', 'paper G']
+        + ['paper-style G', 'all G']
+    ]
+    for row in table['rows']:
+        height, width = row['size']
+        paper = row['paper']
+        for ours in row['measured']:
+            line = [row['backbone'], ours['arch'] or '', f'{width}x{height}']
+            line += [
+                format_number(paper['parameters']),
+                '-',
+                format_number(paper['flops']),
+            ]
+            if 'reason' in ours:
+                lines.append([*line, ours['reason']])
+                continue
+            line[4] = f'{ours["parameters"] / 1e6:.2f}'
+            for macs in (ours['paper_style'], ours['macs']):
+                line.append(f'{macs / 1e9:.{1 if macs > 1e11 else 2}f}')
+            lines.append(line)
+    print_aligned(lines, left=3)
+    lines = [['accuracy', '', *table['columns']]]
+    for row in table['rows']:
+        for run in row.get('runs', []):
+            lines += score_lines(row, run)
+    print_aligned(lines, left=2)
+
+
+def score_lines(row: dict, run: dict) -> list[list[str]]:
+    """Return the paper's line, the best, the last and their differences."""
+    paper = row['paper']['scores'][run['schedule']]
+    columns = list(paper)
+    lines = [
+        [f'{row["backbone"]} {run["schedule"]}', 'paper']
+        + [format_number(paper[column]) for column in columns]
+    ]
+    about = run['config']
+    if run.get('arch'):
+        about += f' ({run["arch"]}, {run["data_root"]})'
+    lines.append(['', f'{about}: {run["state"]}'])
+    for kind in ('best', 'last', 'tested'):
+        if kind not in run:
+            continue
+        found = run[kind]
+        name = f'{kind}, {run["unit"]} {found["step"]}'
+        if kind == 'tested':
+            name = 'last --tta test'
+        for label, values, form in (
+            (name, found['scores'], '{:.1f}'),
+            ('difference', found['difference'], '{:+.1f}'),
+        ):
+            cells = [values.get(column) for column in columns]
+            lines.append(
+                ['', f'  {label}']
+                + ['-' if c is None else form.format(c) for c in cells]
+            )
+    return lines
+
+
+def format_number(value: Decimal | None) -> str:
+    """Format a number with the digits that the paper prints."""
+    return '-' if value is None else str(value)
+
+
+def print_aligned(lines: list[list[str]], left: int) -> None:
+    """Print columns, the first ``left`` flush left.
+
+    Lines that are cut short by a remark do not widen them.
+    """
+    full = len(lines[0])
+    sized = [line if len(line) == full else line[:-1] for line in lines]
+    columns = zip_longest(*sized, fillvalue='')
+    widths = [max(map(len, column)) for column in columns]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths))
+        ]
+        print('  ' + '  '.join(cells).rstrip())
+    print()

@@ -1,0 +1,1 @@
+"""Time and memory of backbones, side by side, on this machine."""

@@ -1,0 +1,170 @@
+"""One pass of a task: how long it takes, and what it cannot do without."""
+
+import argparse
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import nn
+
+from mmsmt.analysis.complexity import count_complexity
+
+from .machine import DTYPES, clock, median_time, peak_memory
+from .rows import build_backbone, build_detector, keep_in_fp32
+
+TASKS = ('inference', 'training', 'detector')
+
+
+def make_targets(size: tuple[int, int]) -> object:
+    """Make the annotations of an image: eight objects."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand(8, 2, generator=generator) / 2
+    end = start + 0.1 + torch.rand(8, 2, generator=generator) * 0.35
+    scale = torch.tensor([width, height])
+    boxes = torch.cat([start * scale, end * scale], dim=1)
+    masks = torch.zeros(8, height, width, dtype=torch.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist()):
+        mask[y1:y2, x1:x2] = 1
+    target = DetDataSample(
+        metainfo=dict(
+            img_shape=size,
+            ori_shape=size,
+            pad_shape=size,
+            scale_factor=(1.0, 1.0),
+        )
+    )
+    target.gt_instances = InstanceData(
+        bboxes=boxes,
+        labels=torch.arange(8),
+        masks=BitmapMasks(masks.numpy(), height, width),
+    )
+    return target
+
+
+def make_pass(
+    args: argparse.Namespace, model: nn.Module, size: tuple[int, int]
+) -> Callable[[], None]:
+    """Make a function that does the task once, on random images."""
+    shape = (args.batch, 3, *size)
+    images = torch.rand(shape, device=args.device)
+    autocast = (
+        torch.autocast(args.device, dtype=getattr(torch, DTYPES[args.dtype]))
+        if args.dtype != 'fp32'
+        else nullcontext()
+    )
+    if args.task == 'inference':
+        model.eval()
+
+        def once() -> None:
+            with torch.no_grad(), autocast:
+                model(images)
+
+    elif args.task == 'training':
+        model.train()
+
+        def once() -> None:
+            model.zero_grad()
+            with autocast:
+                outs = model(images)
+            sum(out.float().square().mean() for out in outs).backward()
+
+    else:
+        model.train()
+        model.optimizer = getattr(
+            model, 'optimizer', None
+        ) or torch.optim.AdamW(model.parameters(), lr=1e-6)
+        batch = dict(
+            inputs=list((images * 255).to(torch.uint8).cpu()),
+            data_samples=[make_targets(size) for _ in range(args.batch)],
+        )
+
+        def once() -> None:
+            data = model.data_preprocessor(batch, training=True)
+            model.zero_grad()
+            with autocast:
+                losses = model(**data, mode='loss')
+            model.parse_losses(losses)[0].backward()
+            model.optimizer.step()
+
+    return once
+
+
+def measure_pass(args: argparse.Namespace) -> dict:
+    """Measure a pass: seconds, and bytes above the model at rest."""
+    model = build_backbone(args, args.row)
+    if args.row == 'mmsmt compiled':
+        model.compile(dynamic=False)
+    if args.task == 'detector':
+        model = build_detector(model)
+        if args.dtype == 'bf16':  # mmcv's nms and RoIAlign have no such kernel
+            keep_in_fp32(model)
+    model = model.to(args.device)
+    size = tuple(args.size)
+    compiled = args.row == 'mmsmt compiled'  # for this size alone
+    make_pass(args, model, size if compiled else (64, 64))()  # libraries, too
+    once = make_pass(args, model, size)
+    model.zero_grad()
+    if args.device == 'cuda':
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path('/proc/self/clear_refs').write_text('5')  # resets the peak
+    rest = peak_memory(args.device)
+    once()
+    first = clock(once, args.device)
+    peak = peak_memory(args.device)
+    return dict(
+        seconds=median_time(once, args.device, first), memory=peak - rest
+    )
+
+
+def measure_costs(args: argparse.Namespace) -> dict:
+    """Count the cost of each row."""
+    return {row: count_cost(args, row) for row in args.rows}
+
+
+def count_cost(args: argparse.Namespace, row: str) -> dict:
+    """Count the operations and bytes that the task cannot do without."""
+    size = tuple(args.size)
+    stored = args.task == 'training' and row != 'mmsmt with_cp'
+    row = row.removesuffix(' with_cp')
+    model = build_backbone(args, row)
+    parameters = sum(p.nbytes for p in model.parameters())
+    floats = 4 if args.dtype == 'fp32' else 2
+    macs = count_complexity(build_backbone(args, row), size).macs * args.batch
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    model = model.to('meta')
+    image = torch.empty(args.batch, 3, *size, device='meta')
+    training = args.task == 'training'
+    model.train(training)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        # The meta device's own would keep the whole map. This keeps less than
+        # a kernel does.
+        mock.patch('mmsmt.layers.attention.attend', lambda q, k, v: q * v),
+    ):
+        outs = model(image)
+    crossed = sum(out.numel() for out in outs) * floats + image.nbytes
+    if stored:
+        weights = {p.untyped_storage()._cdata for p in model.parameters()}
+        activations = sum(
+            storage.nbytes()
+            for key, storage in kept.items()
+            if key not in weights
+        )
+        crossed += 2 * activations * floats // 4
+    passes = 3 if training else 1  # what is recomputed could be stored
+    return dict(flops=2 * macs * passes, bytes=crossed + parameters * passes)

@@ -1,0 +1,124 @@
+"""The ``mmsmt`` command: a subcommand for each tool.
+
+``tools/train.py`` and ``mmsmt train`` run the same code: the module named
+below, its ``add_arguments(parser)`` and its ``main(args)``.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from mmsmt import environment
+from mmsmt.errors import UsageError, UserError
+from mmsmt.version import __version__
+
+COMMANDS = {
+    'train': 'mmsmt.launch.training',
+    'test': 'mmsmt.launch.testing',
+    'rehearse': 'mmsmt.rehearsal.command',
+    'doctor': 'mmsmt.doctor',
+    'tables': 'mmsmt.analysis.command',
+    'benchmark': 'mmsmt.benchmark.command',
+    'demo': 'mmsmt.demo.command',
+    'digits': 'mmsmt.data.digits_command',
+}
+WITHOUT_TORCH = ('doctor', 'digits')
+SUMMARIES = {
+    'train': 'train a detector, segmenter or classifier from a config',
+    'test': 'test a trained one',
+    'rehearse': 'dry-run a config end to end on synthetic data',
+    'doctor': 'diagnose the environment',
+    'tables': "compare with the paper's tables",
+    'benchmark': 'measure time and memory of backbones',
+    'demo': 'train Mask R-CNN with SMT-T on handwritten digits',
+    'digits': 'write digits in the layout of COCO, ADE20K or ImageNet',
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the ``mmsmt`` command.
+
+    Args:
+        argv (Sequence[str], optional): Subcommand and its arguments. Defaults
+            to the command line.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    lines = (f'  {name:10s} {text}' for name, text in SUMMARIES.items())
+    parser = argparse.ArgumentParser(
+        prog='mmsmt',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='SMT, the Scale-Aware Modulation Transformer, for '
+        'OpenMMLab.\n\ncommands:\n' + '\n'.join(lines),
+        epilog='The options of a command: mmsmt COMMAND --help',
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND')
+    command = parser.parse_args(argv[:1]).command
+    run_command(command, argv[1:], prog=f'mmsmt {command}')
+
+
+def run_tool(command: str) -> None:
+    """Run a subcommand with the arguments of a script in ``tools/``."""
+    run_command(command, sys.argv[1:], prog=None)
+
+
+def run_command(command: str, argv: Sequence[str], prog: str | None) -> None:
+    """Run a subcommand; an error that says what to do ends it without a trace.
+
+    Args:
+        command (str): One of :data:`COMMANDS`.
+        argv (Sequence[str]): Its arguments.
+        prog (str, optional): Its name in messages. Defaults to the script's.
+    """
+    try:
+        module = _import_command(command)
+        parser = argparse.ArgumentParser(
+            prog=prog,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(parser)
+        args = parser.parse_args(argv)
+        try:
+            module.main(args)
+        except UsageError as error:
+            parser.error(str(error))
+        _destroy_process_group()
+    except UserError as error:
+        sys.stdout.flush()
+        sys.exit(f'\nError: {error}')
+
+
+def _import_command(command: str) -> ModuleType:
+    """Import a subcommand's module, and what ``import mmsmt`` does elsewhere.
+
+    Raises:
+        EnvironmentProblem: The installed packages do not go together.
+        UserError: A package of the extra ``demo`` is missing.
+    """
+    try:
+        if command not in WITHOUT_TORCH:
+            from mmsmt.integration import extend_mmengine
+
+            extend_mmengine()
+        return importlib.import_module(COMMANDS[command])
+    except ImportError as error:
+        if error.name in ('matplotlib', 'PIL', 'pycocotools', 'sklearn'):
+            raise UserError(
+                f"{error}. '{command}' draws: pip install 'mmsmt[demo]'"
+            ) from None
+        if command not in WITHOUT_TORCH:
+            environment.check(needs=())
+        raise
+
+
+def _destroy_process_group() -> None:
+    torch = sys.modules.get('torch')
+    if torch and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,1 @@
+"""Datasets: the files that a config names, and digits in their layouts."""

@@ -1,0 +1,73 @@
+"""Find and move the datasets that a config names."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+SPLITS = ('train', 'val', 'test')
+
+
+def iter_datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
+    """Yield the settings of a loader's datasets, inside wrappers too.
+
+    Args:
+        cfg (Config): The config.
+        loader (str): Such as ``train_dataloader``.
+    """
+    todo = [(cfg.get(loader) or {}).get('dataset')]
+    while todo:
+        dataset = todo.pop()
+        if isinstance(dataset, (list, tuple)):
+            todo.extend(dataset)
+        elif isinstance(dataset, dict):
+            if 'data_root' in dataset or 'ann_file' in dataset:
+                yield dataset
+            todo += [dataset.get('dataset'), dataset.get('datasets')]
+
+
+def type_name(cfg: dict) -> str:
+    """Return the bare name of a config's ``type``, a string or a class."""
+    name = cfg.get('type')
+    return str(getattr(name, '__name__', name)).split('.')[-1]
+
+
+def set_data_root(cfg: Config, root: str) -> None:
+    """Replace every ``data_root``, in loaders and evaluators.
+
+    Args:
+        cfg (Config): Changed in place.
+        root (str): The folder to use instead.
+    """
+    old = {
+        dataset['data_root'].rstrip('/')
+        for split in SPLITS
+        for dataset in iter_datasets(cfg, f'{split}_dataloader')
+        if dataset.get('data_root')
+    }
+    if isinstance(cfg.get('data_root'), str):
+        old.add(cfg.data_root.rstrip('/'))
+    old.discard('')
+    root = os.path.join(root, '')
+
+    def move(value: Any) -> Any:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                value[key] = move(item)
+        elif isinstance(value, (list, tuple)):
+            return type(value)(move(item) for item in value)
+        elif isinstance(value, str):
+            for prefix in sorted(old, key=len, reverse=True):
+                if value == prefix:
+                    return root
+                if value.startswith(prefix + '/'):
+                    return root + value[len(prefix) + 1 :]
+        return value
+
+    for split in SPLITS:
+        for name in (f'{split}_dataloader', f'{split}_evaluator'):
+            if cfg.get(name) is not None:
+                cfg[name] = move(cfg[name])
+    if 'data_root' in cfg:
+        cfg.data_root = root

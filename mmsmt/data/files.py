@@ -1,0 +1,94 @@
+"""Check that the files of a config's datasets exist."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmsmt.errors import UserError
+
+from .configured import iter_datasets, type_name
+
+LAYOUTS: dict[str, tuple[str, str]] = {
+    'CocoDataset': (
+        'annotations/instances_train2017.json\n'
+        'annotations/instances_val2017.json\n'
+        'train2017/000000000009.jpg ...\n'
+        'val2017/000000000139.jpg ...',
+        'https://cocodataset.org/#download: train2017.zip, val2017.zip and '
+        'annotations_trainval2017.zip',
+    ),
+    'ADE20KDataset': (
+        'images/training/ADE_train_00000001.jpg ...\n'
+        'images/validation/ADE_val_00000001.jpg ...\n'
+        'annotations/training/ADE_train_00000001.png ...\n'
+        'annotations/validation/ADE_val_00000001.png ...',
+        'http://data.csail.mit.edu/places/ADEchallenge/'
+        'ADEChallengeData2016.zip',
+    ),
+    'ImageNet21k': (
+        'train/n00004475/n00004475_6590.JPEG ...',
+        'https://image-net.org/download.php (fall 2011; registration)',
+    ),
+    'ImageNet': (
+        'train/n01440764/n01440764_18.JPEG ...\n'
+        'val/n01440764/ILSVRC2012_val_00000293.JPEG ...',
+        'https://image-net.org/download.php (ILSVRC 2012; registration)',
+    ),
+}
+"""Expected files under ``data_root``, and their source, by dataset type."""
+
+
+class DataError(UserError):
+    """The data is missing or does not fit the config."""
+
+
+def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
+    """Check that the dataset files exist.
+
+    Args:
+        cfg (Config): The config.
+        loaders (Iterable[str]): Names of the loaders that will be used.
+
+    Raises:
+        DataError: It names the path that is missing, the expected layout and
+            where to get the data.
+    """
+    for loader in loaders:
+        for dataset in iter_datasets(cfg, loader):
+            if '://' in str(dataset.get('data_root')) or dataset.get(
+                'backend_args'
+            ):
+                continue  # not on this disk
+            for path in _iter_paths(dataset):
+                if not path.exists():
+                    raise DataError(_describe_missing(loader, dataset, path))
+
+
+def _describe_missing(loader: str, dataset: ConfigDict, path: Path) -> str:
+    name = type_name(dataset)
+    text = f"The data of {loader} was not found: '{path}' is missing."
+    if name in LAYOUTS:
+        layout, source = LAYOUTS[name]
+        layout = layout.replace('\n', '\n    ')
+        root = Path(dataset.get('data_root') or '.')
+        what = 'coco' if name == 'CocoDataset' else 'the dataset'
+        text += (
+            f'\n\n{name} expects under {root}/\n    {layout}\n\n'
+            f'Get it from {source}\n'
+            f'and put or link it there, or say where {what} is '
+            'with --data-root DIR.'
+        )
+    return f'{text}\nTo see everything run without any download: make demo'
+
+
+def _iter_paths(dataset: ConfigDict) -> Iterator[Path]:
+    root = Path(dataset.get('data_root') or '')
+    if dataset.get('ann_file'):
+        yield root / dataset['ann_file']
+    prefix = dataset.get('data_prefix') or {}
+    for part in prefix.values() if isinstance(prefix, dict) else [prefix]:
+        yield root / (part or '')
+    split = dataset.get('split')
+    if 'ImageNet' in type_name(dataset) and split and not prefix:
+        yield root / split

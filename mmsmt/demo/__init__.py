@@ -1,0 +1,1 @@
+"""A detector trained on handwritten digits in minutes."""

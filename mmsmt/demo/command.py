@@ -1,0 +1,122 @@
+"""Train Mask R-CNN with SMT-T on handwritten digits, from scratch.
+
+Writes scenes of digits in COCO's layout, trains
+configs/demo/mask_rcnn_smt_t_digits.py with the train command, and draws a
+learning curve and predictions. Interrupted, it resumes where it was.
+"""
+
+import argparse
+import io
+import json
+import sys
+import time
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from mmsmt.data import digits
+from mmsmt.errors import UserError
+from mmsmt.optim import cpu_has_bf16
+from mmsmt.paths import configs_dir
+
+from .pictures import BOX, MASK, draw_curve, draw_predictions
+from .progress import run_with_progress
+
+COMMAND = (sys.executable, '-m', 'mmsmt')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command line of ``demo``."""
+    parser.add_argument('--data', type=Path, default=Path('data/demo_digits'))
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/demo')
+    )
+    parser.add_argument('--train', type=int, default=1440, help='images')
+    parser.add_argument('--val', type=int, default=100, help='images')
+    parser.add_argument(
+        '--epochs', type=int, help='fewer or more than the config has'
+    )
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run ``demo``."""
+    start = time.time()
+    config = str(configs_dir().resolve() / 'demo/mask_rcnn_smt_t_digits.py')
+    try:
+        made = digits.write(
+            'coco', args.data, args.train, args.val, size=(128, 128)
+        )
+    except FileExistsError as error:
+        raise UserError(f'{error} (Here: --data DIR.)') from None
+    print(f'Data: {args.data}' + ('' if made else ' (kept)'), flush=True)
+    epochs = args.epochs or Config.fromfile(config).train_cfg.max_epochs
+    try:
+        record = train(config, args.data, args.work_dir, epochs)
+    except KeyboardInterrupt:
+        raise UserError(
+            'Interrupted. The same command resumes from here.'
+        ) from None
+    curve = draw_curve(
+        read_records(args.work_dir), args.work_dir / 'learning_curve.png'
+    )
+    # The hosts' notices would hide the result.
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        sheet = draw_predictions(
+            config,
+            args.work_dir / f'epoch_{epochs}.pth',
+            args.data,
+            args.work_dir / 'predictions.png',
+        )
+    print(
+        f'\nAfter {epochs} epochs, on {args.val} validation images:\n'
+        f'  box AP   {record[BOX]:.3f}\n'
+        f'  mask AP  {record[MASK]:.3f}\n'
+        f'Learning curve: {curve}\n'
+        f'Predictions:    {sheet}\n'
+        f'{time.time() - start:.0f} s in all'
+    )
+
+
+def train(config: str, data: Path, work_dir: Path, epochs: int) -> dict:
+    """Train and evaluate, resuming a run; return the last epoch's metrics."""
+    line = [*COMMAND, 'train', config, '--resume', '--data-root', data]
+    line += ['--work-dir', work_dir, '--cfg-options']
+    line += [
+        f'train_cfg.max_epochs={epochs}',
+        f'param_scheduler.1.end={epochs}',
+    ]
+    if not torch.cuda.is_available() and cpu_has_bf16():
+        line.append('--amp')
+    if find_last_epoch(work_dir) < epochs:
+        run_with_progress(line, 'Training', work_dir / 'train.log', epochs)
+    for record in read_records(work_dir):
+        if BOX in record and record['step'] == epochs:
+            return record
+    # Interrupted between the last epoch and its evaluation.
+    out = work_dir / 'test'
+    line = [*COMMAND, 'test', config, work_dir / f'epoch_{epochs}.pth']
+    line += ['--data-root', data, '--work-dir', out]
+    run_with_progress(line, 'Testing', work_dir / 'test.log', epochs)
+    return json.loads(max(out.glob('*/*.json')).read_text())
+
+
+def find_last_epoch(work_dir: Path) -> int:
+    """Return the last epoch that is saved, or 0."""
+    last = work_dir / 'last_checkpoint'
+    if not last.is_file():
+        return 0
+    return int(Path(last.read_text().strip()).stem.split('_')[-1])
+
+
+def read_records(work_dir: Path) -> list[dict]:
+    """Read the logged records of all runs; a repeated step counts once."""
+    by_step = {}
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            by_step[BOX in record, record['step']] = record
+    return [by_step[key] for key in sorted(by_step)]

@@ -1,0 +1,79 @@
+"""Report what is about to run."""
+
+import logging
+
+from mmengine.dist import get_world_size, master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmsmt.models import SMT
+from mmsmt.registry import HOOKS
+from mmsmt.weights.host_models import bare_model
+
+
+@HOOKS.register_module()
+class SummaryHook(Hook):
+    """Say before the first iteration what is about to run.
+
+    Data, weights, parameters, and the batch and learning rate beside the
+    recipe's, with a warning where they disagree.
+    """
+
+    priority = 'LOWEST'
+    loaded: str | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember that something was loaded."""
+        what = 'resumed' if runner.cfg.get('resume') else 'loaded'
+        where = runner.cfg.get('load_from') or runner.work_dir
+        self.loaded = f'{what} from {where}'
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Log the summary."""
+        model = bare_model(runner.model)
+        loader = runner.train_dataloader
+        dataset = loader.dataset
+        cfg = runner.cfg
+        batch = loader.batch_size or loader.batch_sampler.batch_size
+        accumulate = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        effective = batch * get_world_size() * accumulate
+        total = sum(p.numel() for p in model.parameters())
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        lr = max(
+            group.get('initial_lr', group['lr'])
+            for group in runner.optim_wrapper.param_groups
+        )
+        weights = [
+            module.loaded_from or 'none: the backbone starts from scratch'
+            for module in model.modules()
+            if isinstance(module, SMT)
+        ]
+        if self.loaded:
+            weights = [self.loaded]
+        root = getattr(dataset, 'data_root', None)
+        scaling = cfg.get('auto_scale_lr') or {}
+        scaled = scaling.get('enable', False)
+        recipe = scaling.get('base_batch_size')
+        if recipe and scaled:  # said in mmengine's terms, of one iteration
+            recipe = round(recipe * accumulate)
+        lines = [
+            f'data       {len(dataset)} images'
+            + (f' in {root}' if root else ''),
+            f'weights    {"; ".join(weights) or "no SMT in the model"}',
+            f'parameters {total / 1e6:.2f} M, {trained / 1e6:.2f} M trained',
+            f'batch      {effective} = {get_world_size()} processes x {batch}'
+            + (f' x {accumulate} accumulated' if accumulate > 1 else '')
+            + (f'; the recipe has {recipe}' if recipe else ''),
+            f'lr         {lr:g}',
+        ]
+        runner.logger.info('Summary\n' + '\n'.join(f'  {s}' for s in lines))
+        if recipe and recipe != effective and not scaled:
+            right = lr * effective / recipe
+            runner.logger.log(
+                logging.WARNING,
+                f'The batch is {effective} and the recipe has {recipe}, but '
+                f'the learning rate is not scaled: {lr:g}, where {right:g} '
+                'would be in proportion. Use --auto-scale-lr, or '
+                f'--cfg-options optim_wrapper.optimizer.lr={right:g}',
+            )

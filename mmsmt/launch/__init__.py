@@ -1,0 +1,23 @@
+"""Make a config ready from the command line, and run it.
+
+The runs are mmengine's. What would break later is found before.
+"""
+
+from .config import LaunchError, add_common_arguments, load_config
+from .cpu import fuse_optimizer, keep_freed_memory
+from .processes import build_runner, launched_rank, use_gloo_without_gpus
+from .testing import prepare_testing
+from .training import prepare_training
+
+__all__ = [
+    'LaunchError',
+    'add_common_arguments',
+    'build_runner',
+    'fuse_optimizer',
+    'keep_freed_memory',
+    'launched_rank',
+    'load_config',
+    'prepare_testing',
+    'prepare_training',
+    'use_gloo_without_gpus',
+]

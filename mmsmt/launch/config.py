@@ -1,0 +1,112 @@
+"""Read a config and apply the options that training and testing share."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict, DictAction
+
+from mmsmt import environment
+from mmsmt.data.configured import set_data_root, type_name
+from mmsmt.errors import UserError
+
+OUR_HOOKS = ('mmsmt.WholeCheckpointHook', 'mmsmt.SummaryHook')
+
+
+class LaunchError(UserError):
+    """A run cannot start, or would break later."""
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing have in common."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help="folder of the dataset, instead of the config's",
+    )
+    add_cfg_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes (set by dist_train.sh and the like)',
+    )
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
+    )
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option that overrides settings of the config."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, such as '
+        'model.backbone.with_cp=True; lists as key="[a,b]" or key=a,b',
+    )
+
+
+def load_config(
+    path: str,
+    *,
+    cfg_options: dict | None = None,
+    work_dir: str | None = None,
+    data_root: str | None = None,
+    launcher: str = 'none',
+    local_rank: int = 0,
+) -> Config:
+    """Read a config and apply the common options.
+
+    Args:
+        path (str): The config file.
+        cfg_options (dict, optional): Settings to override, by dotted key.
+        work_dir (str, optional): Folder for logs and checkpoints.
+        data_root (str, optional): Folder of the dataset.
+        launcher (str): ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        local_rank (int): Number of this process on its node.
+
+    Raises:
+        LaunchError: There is no such config, or it cannot be read.
+        EnvironmentProblem: The installed packages do not go together, or the
+            config's host is not installed.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    environment.check(needs=())
+    if not Path(path).is_file():
+        raise LaunchError(f"There is no config '{path}'.")
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:  # a base of a host that is missing
+        raise LaunchError(f"'{path}' cannot be read: {error}") from None
+    host = cfg.get('default_scope')
+    if host in environment.HOSTS:
+        environment.check(needs=(host,))
+    add_our_hooks(cfg)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+        add_our_hooks(cfg)  # where the options replaced the list
+    cfg.launcher = launcher
+    if work_dir:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(path).stem))
+    if data_root:
+        set_data_root(cfg, data_root)
+    return cfg
+
+
+def add_our_hooks(cfg: Config) -> None:
+    """Append the hooks that every run has, where the config lacks them."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    present = {type_name(hook) for hook in hooks}
+    for name in OUR_HOOKS:
+        if name.split('.')[-1] not in present:
+            hooks.append(ConfigDict(type=name))
+    cfg.custom_hooks = hooks

@@ -1,0 +1,89 @@
+"""Build the runner, in one process or one of several."""
+
+import os
+import subprocess
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .config import LaunchError
+from .cpu import keep_freed_memory
+
+
+def launched_rank() -> int:
+    """Return this process's rank, known before a process group exists."""
+    environ = os.environ
+    return int(environ.get('RANK', environ.get('SLURM_PROCID', 0)))
+
+
+def use_gloo_without_gpus(cfg: Config) -> None:
+    """Start a gloo process group on a machine without GPUs.
+
+    mmengine sets the CUDA device of each process, which raises there; it
+    leaves an existing process group alone.
+
+    Args:
+        cfg (Config): Changed in place.
+
+    Raises:
+        LaunchError: The launcher is for GPUs only.
+    """
+    if cfg.launcher == 'none' or torch.cuda.is_available():
+        return
+    if cfg.launcher == 'slurm':
+        for name, slurm in (
+            ('RANK', 'SLURM_PROCID'),
+            ('WORLD_SIZE', 'SLURM_NTASKS'),
+            ('LOCAL_RANK', 'SLURM_LOCALID'),
+        ):
+            os.environ[name] = os.environ[slurm]
+        os.environ.setdefault('MASTER_PORT', '29500')
+        if 'MASTER_ADDR' not in os.environ:
+            nodes = ['scontrol', 'show', 'hostnames']
+            nodes = subprocess.check_output(nodes, text=True)
+            os.environ['MASTER_ADDR'] = nodes.split()[0]
+    elif cfg.launcher != 'pytorch':
+        raise LaunchError(f'--launcher {cfg.launcher} needs GPUs.')
+    torch.distributed.init_process_group('gloo')
+    cfg.merge_from_dict(
+        dict(
+            env_cfg=dict(dist_cfg=dict(backend='gloo')),
+            model_wrapper_cfg=dict(
+                type='MMDistributedDataParallel',
+                device_ids=None,
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.get(
+                    'find_unused_parameters', False
+                ),
+            ),
+        )
+    )
+    if _replace(cfg.model, 'type', 'SyncBN', 'BN') and is_main_process():
+        print('Without GPUs, SyncBN is replaced by BN.')
+
+
+def _replace(value: Any, key: str, old: str, new: str) -> int:
+    """Replace a setting everywhere below; return how often."""
+    count = 0
+    if isinstance(value, dict):
+        if value.get(key) == old:
+            value[key] = new
+            count += 1
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        count += sum(_replace(item, key, old, new) for item in value)
+    return count
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the config's runner."""
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+    use_gloo_without_gpus(cfg)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)

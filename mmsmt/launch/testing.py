@@ -1,0 +1,148 @@
+"""Test a trained detector, segmenter or classifier."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
+
+from mmsmt.data.configured import iter_datasets, type_name
+from mmsmt.data.files import check_data_files
+
+from .checkpoints import read_safely
+from .config import (
+    LaunchError,
+    add_common_arguments,
+    load_config,
+)
+from .processes import build_runner
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command line of ``test``."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--out',
+        metavar='FILE.pkl',
+        type=_pickle_file,
+        help='save all predictions in a file',
+    )
+    parser.add_argument(
+        '--show', action='store_true', help='show predictions in a window'
+    )
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='save pictures of predictions'
+    )
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds to show each'
+    )
+    parser.add_argument(
+        '--tta', action='store_true', help='test-time augmentation'
+    )
+
+
+def _pickle_file(name: str) -> str:
+    if not name.endswith(('.pkl', '.pickle')):
+        raise argparse.ArgumentTypeError(f"'{name}' must end with .pkl")
+    return name
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run ``test``."""
+    cfg = load_config(
+        args.config,
+        cfg_options=args.cfg_options,
+        work_dir=args.work_dir,
+        data_root=args.data_root,
+        launcher=args.launcher,
+        local_rank=args.local_rank,
+    )
+    prepare_testing(
+        cfg,
+        args.checkpoint,
+        args.show,
+        args.show_dir,
+        args.wait_time,
+        args.tta,
+    )
+    runner = build_runner(cfg)
+    if args.out:
+        dump = DumpResults
+        if cfg.get('default_scope') == 'mmdet':
+            from mmdet.evaluation import DumpDetResults as dump
+        runner.test_evaluator.metrics.append(dump(args.out))
+    runner.test()
+
+
+def prepare_testing(
+    cfg: Config,
+    checkpoint: str,
+    show: bool = False,
+    show_dir: str | None = None,
+    wait_time: float = 2,
+    tta: bool = False,
+) -> None:
+    """Apply the options of testing, and check what can be checked.
+
+    Args:
+        cfg (Config): Changed in place.
+        checkpoint (str): File or URL of a trained model.
+        show (bool): Show pictures in a window.
+        show_dir (str, optional): Save pictures under this folder.
+        wait_time (float): Seconds to show each.
+        tta (bool): Test-time augmentation, as the config has it.
+
+    Raises:
+        LaunchError: A setting of the config is missing.
+        CheckpointError: The checkpoint cannot be read.
+        DataError: A file of the dataset is missing.
+    """
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise LaunchError(f"There is no checkpoint '{checkpoint}'.")
+    if not cfg.get('test_dataloader'):
+        raise LaunchError(f"'{cfg.filename}' has no test data.")
+    cfg.load_from, cfg.resume = read_safely(checkpoint), False
+    for hook in cfg.custom_hooks:  # a config of fine-tuning allows less
+        if type_name(hook) == 'WholeCheckpointHook':
+            hook.strict = True
+    check_data_files(cfg, ('test_dataloader',))
+    if show or show_dir:
+        _draw(cfg, show, show_dir, wait_time)
+    if tta:
+        _augment(cfg)
+
+
+def _draw(
+    cfg: Config, show: bool, show_dir: str | None, wait_time: float
+) -> None:
+    """Turn on the host's visualization hook; each has its own settings."""
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise LaunchError('The config has no visualization hook to draw with.')
+    hook.update(show=show, wait_time=wait_time)
+    scope = cfg.get('default_scope')
+    hook['enable' if scope == 'mmpretrain' else 'draw'] = True
+    if show_dir and scope == 'mmdet':
+        hook['test_out_dir'] = show_dir
+    elif show_dir and scope == 'mmpretrain':
+        hook['out_dir'] = show_dir
+    elif show_dir:
+        cfg.visualizer['save_dir'] = show_dir
+
+
+def _augment(cfg: Config) -> None:
+    """Turn on the config's test-time augmentation."""
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        raise LaunchError(
+            '--tta needs tta_model and tta_pipeline in the config.'
+        )
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    for dataset in iter_datasets(cfg, 'test_dataloader'):
+        dataset.pipeline = cfg.tta_pipeline
+    evaluator = cfg.test_evaluator
+    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+        if 'segm' in (metric.get('metric') or []):
+            metric.metric = 'bbox'
+            print('--tta merges boxes only: masks are not evaluated.')

@@ -1,0 +1,149 @@
+"""Load a host's model completely: detector, segmenter or classifier.
+
+mmengine loads every checkpoint with ``strict=False``: what is missing keeps
+its random values, and only a list in the log says so.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import nn
+
+from mmsmt.models import SMT
+from mmsmt.models.state_dict import StateDict, rename_on_load
+
+from .fetching import CheckpointError
+from .fingerprints import find_configs
+from .initializers import classifier_state
+from .loading import describe_mismatches, identify_archs
+from .reading import extract_state_dict
+
+_PARTIAL = 'mmsmt.partial'
+
+HOW_TO_FINETUNE = (
+    'To load what fits all the same (fine-tuning to other classes): '
+    '--finetune FILE with the train command of mmsmt; with other tools, '
+    "custom_hooks=[dict(type='mmsmt.WholeCheckpointHook', strict=False)]"
+)
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """Return the model inside DDP and test-time-augmentation wrappers."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def has_smt(model: nn.Module) -> bool:
+    """Return True if a model has an SMT in it."""
+    return any(isinstance(module, SMT) for module in model.modules())
+
+
+def match_names(model: nn.Module, content: Mapping[str, Any]) -> StateDict:
+    """Take a checkpoint's weights, named as the model names them.
+
+    Args:
+        model (nn.Module): A host's model, without wrappers.
+        content (Mapping): The checkpoint: weights, bare or under ``model`` or
+            ``state_dict``; a classifier's as released too.
+
+    Raises:
+        CheckpointError: It contains no tensor.
+    """
+    state = dict(extract_state_dict(content))
+    if (
+        isinstance(getattr(model, 'backbone', None), SMT)
+        and hasattr(getattr(model, 'head', None), 'fc')
+        and 'head.weight' in state
+    ):
+        state = classifier_state(state)
+    for name, module in model.named_modules():
+        if isinstance(module, SMT):
+            prefix = f'{name}.' if name else ''
+            rename_on_load(module, state, prefix)
+    return state
+
+
+def allow_partial_load(state: StateDict) -> StateDict:
+    """Mark weights so that :func:`strict_loader` loads what fits."""
+    marked = _StateDict(state)
+    marked._metadata = {_PARTIAL: {}}
+    return marked
+
+
+class _StateDict(dict):
+    """A dict that takes attributes, as PyTorch's state dicts do."""
+
+
+def strict_loader(load: Callable[..., None]) -> Callable[..., None]:
+    """Make mmengine's ``load_state_dict`` refuse partial loads of an SMT.
+
+    Models without an SMT are loaded as before. The module's own
+    ``load_state_dict`` is not affected.
+
+    Args:
+        load (Callable): ``mmengine.runner.checkpoint.load_state_dict``.
+    """
+
+    def load_state_dict(
+        module: nn.Module,
+        state_dict: Mapping[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Load a state dict as mmengine does, completely.
+
+        Raises:
+            CheckpointError: Names or shapes are not exactly the model's. The
+                model is unchanged then.
+        """
+        model = bare_model(module)
+        if has_smt(model):
+            partial = _PARTIAL in getattr(state_dict, '_metadata', ())
+            state = match_names(model, state_dict)
+            problems = describe_mismatches(model.state_dict(), state)
+            if problems and not partial:
+                raise CheckpointError(
+                    f'The checkpoint does not fit the '
+                    f'{type(model).__name__}; nothing was loaded.\n{problems}'
+                    f'{describe_origin({}, state)}{HOW_TO_FINETUNE}'
+                )
+            if not problems:
+                print_log(
+                    f'Checkpoint: all {len(state)} tensors match.',
+                    logger='current',
+                )
+            state_dict = state
+        load(module, state_dict, *args, **kwargs)
+
+    return load_state_dict
+
+
+def describe_origin(
+    content: Mapping[str, Any], state: Mapping[str, torch.Tensor]
+) -> str:
+    """Say where a checkpoint that does not fit comes from.
+
+    Args:
+        content (Mapping): The file's content.
+        state (Mapping[str, Tensor]): Its weights.
+
+    Returns:
+        str: A line for each clue, or ''.
+    """
+    meta = content.get('meta')
+    name = meta.get('experiment_name') if isinstance(meta, dict) else None
+    if name:
+        return f'It was saved by the experiment {name}.\n'
+    archs = identify_archs(state)
+    if archs:
+        return (
+            f"It is a backbone of arch '{archs[0][0]}' alone. To start from "
+            'it, set model.backbone.init_cfg.checkpoint instead of '
+            'load_from; to test, give the checkpoint of a trained model.\n'
+        )
+    configs = find_configs(state)
+    return f'It looks like {" or ".join(configs)}.\n' if configs else ''

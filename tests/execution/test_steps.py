@@ -1,0 +1,175 @@
+"""Bands of rows and recomputation, by structure: no clock here."""
+
+import copy
+
+import pytest
+import torch
+from support import golden
+from support.compare import close, loss_of
+from support.plain_smt import PlainSMT
+from support.small import make
+
+from mmsmt import SMT
+from mmsmt.execution import steps
+from mmsmt.models.smt import SMTBlock
+
+
+@pytest.fixture(scope='module')
+def model() -> SMT:
+    return make()
+
+
+@pytest.mark.parametrize('shape', [(1, 3, 101, 67), (5, 3, 64, 96)])
+@pytest.mark.parametrize('kilobytes', [1, 40, 150])
+def test_bands_change_nothing(model, monkeypatch, shape, kilobytes):
+    """Bands of one row, of some, of several images; folded batch norms."""
+    model = copy.deepcopy(model).double()
+    images = torch.randn(shape).double()
+    references = [out.detach() for out in model(images)]  # autograd: whole
+    bands = []
+    mix = SMTBlock._mix
+    monkeypatch.setattr(
+        SMTBlock,
+        '_mix',
+        lambda self, x: bands.append(x.shape) or mix(self, x),
+    )
+    monkeypatch.setattr(steps, 'BAND_BYTES', kilobytes * 1024)
+    with torch.no_grad():
+        outs = model(images)
+    assert close(outs, references, 1e-12)
+    assert len(bands) > 5
+
+
+@pytest.mark.parametrize('name', ['tiny', 'large-22k'])
+def test_golden_in_bands(monkeypatch, name):
+    """The second has LayerScale."""
+    monkeypatch.setattr(steps, 'BAND_BYTES', 200 * 1024)
+    case = golden.case(name)
+    model = SMT(**golden.arch_args(name)).eval()
+    model.load_state_dict(case['weights'])
+    with torch.no_grad():
+        outs = model(torch.from_numpy(case['input']))
+    stages = [torch.as_tensor(case[f'stage{i}']) for i in range(1, 5)]
+    assert close(outs, stages)
+
+
+@pytest.mark.parametrize('norm', ['BN', 'GN'])
+def test_no_bands_where_statistics_need_the_whole_map(monkeypatch, norm):
+    """A batch norm that trains under no_grad; norms of each image."""
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    norm_cfg = (
+        dict(type='BN') if norm == 'BN' else dict(type=norm, num_groups=4)
+    )
+    models = [make(norm_cfg=norm_cfg).double() for _ in range(2)]
+    for model in models:
+        model.train(norm == 'BN')
+    images = torch.randn(2, 3, 64, 96).double()
+    references = [out.detach() for out in models[0](images)]
+    with torch.no_grad():
+        assert close(models[1](images), references, 1e-12)
+    for ours, theirs in zip(models[1].buffers(), models[0].buffers()):
+        assert torch.equal(ours, theirs)
+
+
+def test_no_bands_where_drop_path_is_per_image(monkeypatch):
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    model = make(drop_path_rate=0.5, norm_eval=True).double().train()
+    images = torch.randn(4, 3, 64, 64).double()
+    torch.manual_seed(0)
+    references = [out.detach() for out in model(images)]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert close(model(images), references, 1e-12)
+
+
+def test_hooks_see_whole_maps(monkeypatch):
+    """As they would in training: no bands, no folding where someone looks."""
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    model = make()
+    seen = []
+    for module in (model.patch_embed1.bn, *model.modules()):
+        if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.Linear)):
+            module.register_forward_hook(
+                lambda module, inputs, out: seen.append(module)
+            )
+    images = torch.randn(1, 3, 64, 96)
+    model(images)
+    expected = seen.copy()
+    seen.clear()
+    with torch.no_grad():
+        model(images)
+    assert seen == expected
+
+
+def test_whatever_stands_in_for_a_layer():
+    """Adapters and norms of other kinds are called, hooks on parts run."""
+
+    class Adapter(torch.nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer, self.weight = layer, layer.weight
+            self.bias = layer.bias
+
+        def forward(self, x):
+            return self.layer(x) + 1
+
+    class Norm(torch.nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    images = torch.randn(1, 3, 64, 64)
+    model, other = make(), make()
+    mixers = [model.block1[0].attn, model.block4[0].attn]
+    mixers[0].s.register_forward_hook(lambda module, x, out: out + 1)
+    mixers[1].kv = Adapter(mixers[1].kv)
+    other.block1[0].attn.s.bias.data += 1
+    other.block4[0].attn.kv.bias.data += 1
+    norm = model.patch_embed1.bn
+    model.patch_embed1.bn = Norm(len(norm.weight)).eval()
+    model.patch_embed1.bn.load_state_dict(norm.state_dict())
+    other.patch_embed1.bn.bias.data += 1
+    with torch.no_grad():
+        assert close(model(images), other(images), 1e-3)
+    assert close(model(images), other(images), 1e-3)
+
+
+def test_with_cp_goes_back_twice():
+    model = make(with_cp=True).train()
+    loss = loss_of(model(torch.randn(2, 3, 64, 64)))
+    loss.backward(retain_graph=True)
+    first = [p.grad.clone() for p in model.parameters()]
+    before = [buffer.clone() for buffer in model.buffers()]
+    loss.backward()
+    for param, grad in zip(model.parameters(), first):
+        assert torch.allclose(param.grad, 2 * grad, rtol=1e-3, atol=1e-6)
+    assert all(map(torch.equal, model.buffers(), before))
+
+
+def kept_bytes(model, images) -> int:
+    """What autograd keeps of a forward pass for the backward pass."""
+    storages = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        model(images)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    return sum(
+        storage.nbytes()
+        for pointer, storage in storages.items()
+        if pointer not in weights
+    )
+
+
+@pytest.mark.slow
+def test_a_training_step_keeps_less_than_the_plain_form():
+    """Tiny at 512 x 512: no N x N map; with checkpoints blocks' inputs."""
+    images = torch.randn(1, 3, 512, 512)
+    plain = kept_bytes(PlainSMT().train(), images)
+    ours = kept_bytes(SMT('tiny').train(), images)
+    assert ours < 0.83 * plain
+    checkpointed = kept_bytes(SMT('tiny', with_cp=True).train(), images)
+    assert checkpointed < 0.15 * plain

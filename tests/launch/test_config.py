@@ -1,0 +1,66 @@
+"""Wrong arguments and missing data are reported at once."""
+
+import os
+
+import pytest
+import torch
+from support.runs import CONFIG
+
+
+def test_no_coco(tool, tmp_path):
+    status, output = tool(
+        *('train.py', CONFIG, '--work-dir', tmp_path),
+        *('--data-root', tmp_path / 'coco'),
+    )
+    assert status == 1
+    for words in (
+        f"'{tmp_path}/coco/annotations/instances_train2017.json' is missing",
+        'val2017/000000000139.jpg',
+        'https://cocodataset.org/#download',
+        'make demo',
+        '--data-root DIR',
+    ):
+        assert words in output
+
+
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['train.py', 'configs/none.py'], "no config 'configs/none.py'"),
+        (['test.py', CONFIG, 'none.pth'], "no checkpoint 'none.pth'"),
+        (
+            ['train.py', CONFIG, '--resume', 'none.pth'],
+            "no checkpoint 'none.pth' to resume",
+        ),
+        (
+            ['train.py', CONFIG, '--launcher', 'mpi', '--data-root', 0],
+            'needs GPUs',
+        ),
+        (['test.py', CONFIG, 's3://bucket/x.pth'], 'give the local file'),
+    ],
+)
+def test_wrong_arguments(tool, coco, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    arguments = [coco if argument == 0 else argument for argument in arguments]
+    status, output = tool(*arguments, '--work-dir', tmp_path)
+    assert status == 1
+    assert words in output
+
+
+@pytest.mark.parametrize('command', ['train.py', 'test.py'])
+def test_code_in_a_checkpoint_is_not_run(tool, coco, tmp_path, command):
+    """mmengine would run it: the file is read safely before."""
+    from support.evil import Evil
+
+    path, trace = tmp_path / 'evil.pth', tmp_path / 'trace'
+    torch.save(dict(state_dict={}, meta=Evil(os.mkdir, str(trace))), path)
+    arguments = [command, CONFIG, '--data-root', coco]
+    arguments += ['--work-dir', tmp_path / 'run']
+    if command == 'test.py':
+        arguments.insert(2, path)
+    else:
+        arguments += ['--cfg-options', f'load_from={path}']
+    status, output = tool(*arguments)
+    assert status == 1
+    assert 'is refused: it asks to call' in output
+    assert not trace.exists()
