@@ -30,7 +30,8 @@ test: env
 	    --no-loadscope-reorder
 
 lint: env
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . \
+	    && $(BIN)/mypy --no-error-summary && $(BIN)/codespell
 
 rehearse-all: env
 	@failed=; for config in configs/*.py; do \

@@ -70,6 +70,9 @@ EXTRAS = {
         'pytest',
         'pytest-xdist',
         'ruff',
+        'mypy',
+        'codespell',
+        'pre-commit',
         'pip',
         'wheel',
         'ninja',
@@ -87,6 +90,8 @@ setup(
     description='SMT, the Scale-Aware Modulation Transformer, for OpenMMLab',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
     python_requires='>=3.10',
     packages=find_packages(include=['mmsmt', 'mmsmt.*']),
     package_data={

@@ -6,7 +6,7 @@ Standard library only, so that it works where nothing else imports.
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from mmsmt.errors import UserError
@@ -147,9 +147,10 @@ def diagnose(
             )
 
     # torchvision takes seconds to import: not where only a host is asked for.
-    probed = ('torch', 'torchvision') if needs is None else ('torch',)
-    probed = tuple(name for name in probed if name in packages)
-    problems += _check_torchvision(packages, probe, probed)
+    torches = ['torch', 'torchvision'] if needs is None else ['torch']
+    problems += _check_torchvision(
+        packages, probe, [name for name in torches if name in packages]
+    )
     for module in ('mmengine', 'mmcv'):
         if module not in have:
             problems.append(Problem(f'{module} is not installed', FRESH))
@@ -168,10 +169,10 @@ def diagnose(
             continue
         error = probe(module)
         if error:
-            names = named(*have[module])
-            what = f'{names} does not import ({error})'
+            host = named(*have[module])
+            what = f'{host} does not import ({error})'
             if 'MMCV' in error:
-                what = f'{names} refuses {named(*have["mmcv"])} ({error})'
+                what = f'{host} refuses {named(*have["mmcv"])} ({error})'
             problems.append(Problem(what, FRESH))
     # A host's models call the operators; without one, nobody does.
     error = operators_error() if hosts and not problems else None
@@ -192,7 +193,7 @@ def diagnose(
 def _check_torchvision(
     packages: Mapping[str, str],
     probe: Callable[[str], str | None],
-    modules: tuple[str, ...],
+    modules: Iterable[str],
 ) -> list[Problem]:
     """Check that torchvision is of torch's release, and modules import."""
     torch = re.match(r'2\.(\d+)', packages['torch'])
@@ -202,7 +203,7 @@ def _check_torchvision(
     if not mismatch and not error:
         return []
     cure = 'install the torchvision of this torch'
-    if mismatch:
+    if torch and mismatch:
         cure += f': pip install "torchvision==0.{int(torch[1]) + 15}.*"'
     return [
         Problem(

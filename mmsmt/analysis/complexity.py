@@ -103,7 +103,7 @@ _NOT_IN_TORCH = (
 # Modules ---------------------------------------------------------------------
 
 
-def _stem_relu(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+def _stem_relu(module: Any, inputs: tuple, output: Tensor) -> None:
     """Count the ReLU at stride 2, which is a function, as a hook."""
     batch, _, height, width = inputs[0].shape
     pixels = -(-height // 2) * -(-width // 2)
@@ -113,7 +113,8 @@ def _stem_relu(module: nn.Module, inputs: tuple, output: Tensor) -> None:
 def _count_modules(model: nn.Module) -> Callable[[], int]:
     """Attach mmcv's counter; return a function that reads it."""
     hooks = {**get_modules_mapping(), Stem: _stem_relu}
-    seen = []
+    seen: list[Any] = []
+    module: Any  # mmcv's counter adds an attribute
     for module in model.modules():
         # The hosts derive from convolutions and norms; mmcv's table does not
         # know these classes.
@@ -140,7 +141,7 @@ class _Ready(nn.Module):
         return self.maps
 
 
-def _run(model: nn.Module, size: tuple[int, int]) -> None:
+def _run(model: Any, size: tuple[int, int]) -> None:
     image = torch.empty(1, 3, *size, device='meta')
     detr = hasattr(model, 'forward_transformer')
     (model.backbone if detr else model).to('meta')
@@ -156,7 +157,7 @@ def _run(model: nn.Module, size: tuple[int, int]) -> None:
         model(image)
 
 
-def _run_two_stage(model: nn.Module, image: Tensor) -> None:
+def _run_two_stage(model: Any, image: Tensor) -> None:
     """Run as ``forward_dummy`` of MMDetection 2: scores have no effect."""
     maps = model.extract_feat(image)
     sparse = hasattr(model.rpn_head, 'num_proposals')
@@ -167,7 +168,7 @@ def _run_two_stage(model: nn.Module, image: Tensor) -> None:
         boxes = BOX_PROPOSALS
         model.rpn_head(maps)
 
-    def crops(extractor: nn.Module, number: int) -> Tensor:
+    def crops(extractor: Any, number: int) -> Tensor:
         size = extractor.roi_layers[0].output_size
         return maps[0].new_empty(number, extractor.out_channels, *size)
 
@@ -188,7 +189,7 @@ def _each(module: nn.Module) -> Iterable[nn.Module]:
     return module if isinstance(module, nn.ModuleList) else [module]
 
 
-def _run_detr(model: nn.Module, image: Tensor) -> None:
+def _run_detr(model: Any, image: Tensor) -> None:
     """Run the backbone without data, the rest with random values."""
     from mmdet.structures import DetDataSample
 

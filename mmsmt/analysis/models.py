@@ -189,7 +189,7 @@ def load_config(name: str, host: str) -> Config:
 
 def _home(host: str) -> Path:
     spec = importlib.util.find_spec(host)
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         raise NotMeasured(f'needs {host}')
     return Path(spec.submodule_search_locations[0])
 

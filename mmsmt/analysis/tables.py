@@ -3,6 +3,7 @@
 from decimal import Decimal
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from . import models
 from .complexity import count_complexity
@@ -91,7 +92,7 @@ def read_row(
     part: Part, row: Row, schedule: str, config: str, work_dirs: Path
 ) -> dict:
     """Read the scores of a config's run, or the reason why there are none."""
-    entry = dict(config=config, schedule=schedule)
+    entry: dict[str, Any] = dict(config=config, schedule=schedule)
     try:
         cfg = models.load_config(config, part.host)
     except models.NotMeasured as reason:
@@ -111,9 +112,9 @@ def read_row(
         return dict(
             scores=ours,
             difference={
-                column: round(value - float(paper[column]), 2)
+                column: round(value - float(printed), 2)
                 for column, value in ours.items()
-                if value is not None and paper[column] is not None
+                if value is not None and (printed := paper[column]) is not None
             },
         )
 

@@ -192,7 +192,7 @@ def measure_case(
     args: argparse.Namespace, case: dict, rows: list[str], machine: dict
 ) -> list[dict]:
     """Measure all rows of one case, in turn."""
-    runs = {row: [] for row in rows}
+    runs: dict[str, list[dict]] = {row: [] for row in rows}
     for _ in range(args.repeats):
         for row in rows:
             if not any('failed' in run for run in runs[row]):

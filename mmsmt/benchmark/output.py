@@ -58,15 +58,15 @@ def draw_plot(results: list[dict], machine: dict, path: Path) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    groups = {}
+    groups: dict[tuple, dict[str, list[dict]]] = {}
     for r in results:
-        key = r['task'], r['dtype'], r['batch']
-        groups.setdefault(key, {}).setdefault(r['row'], []).append(r)
+        case = r['task'], r['dtype'], r['batch']
+        groups.setdefault(case, {}).setdefault(r['row'], []).append(r)
     figure, axes = plt.subplots(
         len(groups), 2, figsize=(11, 4.2 * len(groups)), squeeze=False
     )
     for row_axes, ((task, dtype, batch), rows) in zip(axes, groups.items()):
-        sizes = {}
+        sizes: dict[float, tuple[int, int]] = {}
         for ax, key, scale, label in (
             (row_axes[0], 'seconds', 1, 'seconds'),
             (row_axes[1], 'memory', 2**30, 'peak above the model, GiB'),

@@ -23,7 +23,7 @@ from mmsmt.paths import configs_dir
 PLAIN = Path(__file__).parents[2] / 'tests' / 'support' / 'plain_smt.py'
 SMT_ROWS = ('mmsmt', 'mmsmt with_cp', 'mmsmt compiled', 'plain', 'release')
 SWIN = dict(type='mmdet.SwinTransformer', drop_path_rate=0.0)
-PEERS = {
+PEERS: dict[str, dict[str, Any]] = {
     'swin-t': dict(SWIN, depths=(2, 2, 6, 2)),
     'swin-s': dict(SWIN, depths=(2, 2, 18, 2)),
     'swin-b': dict(
@@ -68,9 +68,10 @@ def build_backbone(args: argparse.Namespace, row: str) -> nn.Module:
     return SMT(args.arch, with_cp=row == 'mmsmt with_cp')
 
 
-def import_file(path: Path, name: str) -> ModuleType:
+def import_file(path: Path, name: str) -> Any:
     """Import a module from a file."""
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -82,17 +83,19 @@ def import_release(clone: Path, arch: Arch) -> nn.Module:
     What their file imports besides PyTorch but does not compute with is
     replaced by mocks, so that it need not be installed.
     """
-    layers = ModuleType('timm.models.layers')
+    layers: Any = ModuleType('timm.models.layers')
     layers.DropPath, layers.trunc_normal_ = DropPath, trunc_normal_
     layers.to_2tuple = lambda x: x if isinstance(x, tuple) else (x, x)
-    unused = ('timm', 'timm.models', 'timm.models.registry', 'timm.data')
-    unused += ('timm.models.vision_transformer', 'timm.data.constants')
-    unused += ('timm.data.transforms', 'ptflops', 'thop', 'torchvision')
+    unused = (
+        *('timm', 'timm.models', 'timm.models.registry', 'timm.data'),
+        *('timm.models.vision_transformer', 'timm.data.constants'),
+        *('timm.data.transforms', 'ptflops', 'thop', 'torchvision'),
+    )
     fakes = {name: mock.MagicMock() for name in unused}
     with mock.patch.dict(sys.modules, {**fakes, layers.__name__: layers}):
         module = import_file(clone / 'models' / 'smt.py', 'released_smt')
 
-    class Released(module.SMT):
+    class Released(module.SMT):  # type: ignore[name-defined]
         """Its forward_features, returning every stage's map."""
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -116,7 +119,7 @@ def import_release(clone: Path, arch: Arch) -> nn.Module:
     )
 
 
-def build_detector(backbone: nn.Module) -> nn.Module:
+def build_detector(backbone: nn.Module) -> Any:
     """Build Mask R-CNN around a backbone."""
     from mmdet.registry import MODELS
 
@@ -132,7 +135,7 @@ def build_detector(backbone: nn.Module) -> nn.Module:
     return detector
 
 
-def keep_in_fp32(detector: nn.Module) -> None:
+def keep_in_fp32(detector: Any) -> None:
     """Convert proposals, and the inputs of RoIAlign, to float32."""
     from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -83,7 +84,8 @@ class Instance:
     @property
     def bbox(self) -> list[int]:
         """Box around the visible pixels, as in COCO: x, y, width, height."""
-        (ys,), (xs,) = self.mask.any(1).nonzero(), self.mask.any(0).nonzero()
+        ys = np.flatnonzero(self.mask.any(1))
+        xs = np.flatnonzero(self.mask.any(0))
         x, y = int(xs[0]), int(ys[0])
         return [x, y, int(xs[-1]) - x + 1, int(ys[-1]) - y + 1]
 
@@ -162,11 +164,11 @@ class SceneMaker:
         color = rng.uniform(30, 130, 3)
         image = np.broadcast_to(color, (height, width, 3)).copy()
         for cells, strength in ((3, 25), (12, 15), (48, 10)):
-            noise = rng.uniform(0, 255, (cells, cells)).astype(np.uint8)
-            noise = Image.fromarray(noise).resize(
+            coarse = rng.uniform(0, 255, (cells, cells)).astype(np.uint8)
+            smooth = Image.fromarray(coarse).resize(
                 (width, height), Image.Resampling.BICUBIC
             )
-            noise = np.asarray(noise, float)[..., None] / 127.5 - 1
+            noise = np.asarray(smooth, float)[..., None] / 127.5 - 1
             image += noise * rng.uniform(0, strength, 3)
         return image.clip(0, 160).astype(np.uint8)
 
@@ -227,7 +229,7 @@ class SceneMaker:
         ink = canvas.point(lambda value: 255 * (value > 0.45 * 255))
         alpha = np.asarray(ink.reduce(4), float) / 255
         mask = alpha > 0
-        rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+        rows, columns = map(np.flatnonzero, (mask.any(1), mask.any(0)))
         return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
@@ -307,12 +309,12 @@ def _write_all(out: Path, settings: dict) -> None:
     layout, size = settings['layout'], tuple(settings['size'])
     num_train, num_val = settings['num_train'], settings['num_val']
     for split, count in (('train', num_train), ('val', num_val)):
-        scales = dict(max_digits=1, scales=(0.5, 0.9))
+        single: dict[str, Any] = dict(max_digits=1, scales=(0.5, 0.9))
         scenes = SceneMaker(
             split,
             size,
             seed=settings['seed'],
-            **(scales if layout == 'imagenet' else {}),
+            **(single if layout == 'imagenet' else {}),
         )
         progress = tqdm(
             range(count),
@@ -336,7 +338,8 @@ def _write_coco(out: Path, split: str, scenes: Scenes) -> None:
 
     folder = out / f'{split}2017'
     folder.mkdir()
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index, scene in scenes:
         height, width = scene.image.shape[:2]
         name = f'{index + 1:012d}.jpg'

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
@@ -17,8 +18,8 @@ BAND_BYTES = 6 * 2**20
 def run(
     step: Callable[[Tensor], Tensor],
     x: Tensor,
-    branch: nn.Module,
-    block: nn.Module,
+    branch: Any,
+    block: Any,
 ) -> Tensor:
     """Compute ``step(x)``, one residual half of a block.
 
@@ -67,7 +68,7 @@ def _in_bands(
     """Compute a step for so many rows at a time, or for whole images."""
     batch, height = x.shape[0], x.shape[2]
     images = max(rows // height, 1)
-    out = None
+    out: Any = None
     for i in range(0, batch, images):
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
@@ -89,7 +90,7 @@ def _recompute(
     step: Callable[[Tensor], Tensor], x: Tensor, branch: nn.Module
 ) -> Tensor:
     # The compiler recomputes without side effects by itself.
-    keep = (
+    keep: dict[str, Any] = (
         {}
         if is_compiling()
         else dict(context_fn=lambda: (nullcontext(), _KeepStatistics(branch)))

@@ -43,8 +43,8 @@ def use_gloo_without_gpus(cfg: Config) -> None:
             os.environ[name] = os.environ[slurm]
         os.environ.setdefault('MASTER_PORT', '29500')
         if 'MASTER_ADDR' not in os.environ:
-            nodes = ['scontrol', 'show', 'hostnames']
-            nodes = subprocess.check_output(nodes, text=True)
+            command = ['scontrol', 'show', 'hostnames']
+            nodes = subprocess.check_output(command, text=True)
             os.environ['MASTER_ADDR'] = nodes.split()[0]
     elif cfg.launcher != 'pytorch':
         raise LaunchError(f'--launcher {cfg.launcher} needs GPUs.')

@@ -69,10 +69,12 @@ def main(args: argparse.Namespace) -> None:
     )
     runner = build_runner(cfg)
     if args.out:
-        dump = DumpResults
+        dump = DumpResults(args.out)
         if cfg.get('default_scope') == 'mmdet':
-            from mmdet.evaluation import DumpDetResults as dump
-        runner.test_evaluator.metrics.append(dump(args.out))
+            from mmdet.evaluation import DumpDetResults
+
+            dump = DumpDetResults(args.out)
+        runner.test_evaluator.metrics.append(dump)
     runner.test()
 
 

@@ -1,5 +1,7 @@
 """Convolutions with what follows them: a batch norm, or their input."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
@@ -57,7 +59,7 @@ def conv_plus_input(conv: nn.Module, x: Tensor) -> Tensor:
     return out.add_(x) if is_stock(conv) else out + x
 
 
-def _fused(conv: nn.Conv2d, bn: nn.Module, x: Tensor) -> Tensor:
+def _fused(conv: nn.Conv2d, bn: Any, x: Tensor) -> Tensor:
     weight, bias = fuse_conv_bn_weights(
         conv.weight,
         conv.bias,

@@ -1,5 +1,7 @@
 """Checks of SMT's arguments and input."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
@@ -60,7 +62,7 @@ def check_rates(drop_path_rate: float, layer_scale_init_value: float) -> None:
         )
 
 
-def parse_out_indices(out_indices: int | list | tuple) -> tuple[int, ...]:
+def parse_out_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
     """Return indices as a tuple.
 
     Raises:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
@@ -22,6 +23,7 @@ class SMTInit:
 
     def __call__(self, module: nn.Module) -> None:
         """Draw the weights of a module and of all modules inside it."""
+        m: Any  # layers have attributes that nn.Module does not declare
         for m in module.modules():
             how = None
             if isinstance(m, nn.Linear):
@@ -44,7 +46,7 @@ class SMTInit:
             self._record(m, how)
 
     @staticmethod
-    def _record(module: nn.Module, how: str | None) -> None:
+    def _record(module: Any, how: str | None) -> None:
         """Tell mmengine's report how parameters were initialized."""
         if how is None or not hasattr(module, '_params_init_info'):
             return

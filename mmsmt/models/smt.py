@@ -404,6 +404,7 @@ class SMT(FreezableBackbone):
                 embed = PatchEmbed(self.embed_dims[i - 1], dims)
                 self.add_module(f'patch_embed{i + 1}', embed)
             blocks = ModuleList()
+            mixer: nn.Module
             for j in range(self.depths[i]):
                 if i < 2 or (i == 2 and j % 2 == 0):
                     mixer = ScaleAwareModulation(
@@ -429,7 +430,6 @@ class SMT(FreezableBackbone):
                 )
             self.add_module(f'block{i + 1}', blocks)
             self.add_module(f'norm{i + 1}', LayerNorm2d(dims, eps=1e-6))
-
         self._register_load_state_dict_pre_hook(
             rename_on_load, with_module=True
         )

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 StateDict = dict[str, Tensor]
 
@@ -108,7 +109,7 @@ def layer_depth(name: str, depths: Sequence[int]) -> tuple[int, int]:
 
 
 def rename_on_load(
-    module: nn.Module, state_dict: StateDict, prefix: str, *args: object
+    module: Any, state_dict: StateDict, prefix: str, *args: object
 ) -> None:
     """Rename in place, as a load-state-dict pre-hook of :class:`SMT`."""
     mine = {

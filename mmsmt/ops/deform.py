@@ -55,7 +55,7 @@ def deform_conv_backward_input(
     result = _backward(input, weight, offset, grad_output, geometry)
     grad_input.copy_(result[0])
     grad_offset.copy_(result[2])
-    columns.set_(result[1].to(columns.dtype))
+    columns.set_(result[1].to(columns.dtype))  # type: ignore[call-overload]
 
 
 def deform_conv_backward_parameters(
@@ -94,10 +94,14 @@ def _tensors(
 
 
 # mmcv's names of stride, padding, dilation and groups, in torchvision's order.
-_PLAIN = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW')
-_PLAIN += ('group', 'deformable_group')
-_MODULATED = ('stride_h', 'stride_w', 'pad_h', 'pad_w')
-_MODULATED += ('dilation_h', 'dilation_w', 'group', 'deformable_group')
+_PLAIN = (
+    *('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW'),
+    *('group', 'deformable_group'),
+)
+_MODULATED = (
+    *('stride_h', 'stride_w', 'pad_h', 'pad_w', 'dilation_h', 'dilation_w'),
+    *('group', 'deformable_group'),
+)
 
 
 def _in_order(

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Answer the import of ``mmcv._ext`` where no compiled one loads.
 
 Standard library only and nothing from this package at import, so that a copy

@@ -62,7 +62,7 @@ def carafe_naive_backward(
 ) -> None:
     """Fill both gradients; see :func:`carafe_naive_forward`."""
     gradients = differentiate(
-        lambda *x: _carafe(*x, kernel_size, group_size, scale_factor),
+        lambda x, y: _carafe(x, y, kernel_size, group_size, scale_factor),
         as_dtype_of(features, masks),
         grad_output,
     )
@@ -163,7 +163,10 @@ def masked_col2im_forward(
 
 
 def _psa_places(
-    psa_type: int, size: tuple[int, int], mask: tuple[int, int], device: object
+    psa_type: int,
+    size: tuple[int, int],
+    mask: tuple[int, int],
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """Return where each value of an over-complete map comes from.
 

@@ -41,7 +41,7 @@ class ProbeHook(Hook):
         runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
-        outputs: dict | None = None,
+        outputs: Any = None,
     ) -> None:
         """Record learning rate, loss, seconds and memory."""
         loss = float(outputs['loss'])

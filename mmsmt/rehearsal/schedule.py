@@ -1,6 +1,5 @@
 """Make a config's schedule and images smaller."""
 
-from numbers import Real
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -27,7 +26,7 @@ def scale_images(cfg: Config, scale: float) -> None:
         if isinstance(value, (list, tuple)):
             return type(value)(scaled(item) for item in value)
         # Fractions, such as torchvision's scale, and None stay.
-        is_size = isinstance(value, Real) and value >= 2
+        is_size = isinstance(value, (int, float)) and value >= 2
         return max(32, round(value * scale)) if is_size else value
 
     def walk(node: Any) -> Any:

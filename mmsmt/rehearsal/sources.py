@@ -67,12 +67,12 @@ def use_digits(cfg: Config, root: Path, steps: int, scale: float) -> None:
         scale (float): Factor of the image size.
     """
     source = find_source(cfg)
-    size = tuple(max(32, round(side * scale)) for side in source.size)
+    height, width = (max(32, round(side * scale)) for side in source.size)
     train = steps * cfg.train_dataloader.batch_size
     val = cfg.get('val_dataloader') or {}
     num_val = max(VAL_IMAGES, val.get('batch_size', 1))
-    root = root / f'{source.layout}_{train}_{num_val}_{size[0]}x{size[1]}'
-    digits.write(source.layout, root, train, num_val, size)
+    root = root / f'{source.layout}_{train}_{num_val}_{height}x{width}'
+    digits.write(source.layout, root, train, num_val, (height, width))
     set_data_root(cfg, str(root))
     for part in ('train', 'val', 'test'):
         for dataset in iter_datasets(cfg, f'{part}_dataloader'):

@@ -30,7 +30,7 @@ HOW_TO_FINETUNE = (
 )
 
 
-def bare_model(model: nn.Module) -> nn.Module:
+def bare_model(model: Any) -> nn.Module:
     """Return the model inside DDP and test-time-augmentation wrappers."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -75,7 +75,9 @@ def allow_partial_load(state: StateDict) -> StateDict:
 
 
 class _StateDict(dict):
-    """A dict that takes attributes, as PyTorch's state dicts do."""
+    """A dict with metadata, as PyTorch's state dicts have."""
+
+    _metadata: dict[str, dict]
 
 
 def strict_loader(load: Callable[..., None]) -> Callable[..., None]:

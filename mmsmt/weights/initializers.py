@@ -5,6 +5,7 @@ from pathlib import Path
 from mmengine.model.weight_init import update_init_info
 from torch import nn
 
+from mmsmt.models import SMT
 from mmsmt.models.state_dict import StateDict
 from mmsmt.registry import WEIGHT_INITIALIZERS
 
@@ -36,7 +37,7 @@ class Pretrained:
         self.checkpoint = checkpoint
         self.prefix = prefix
 
-    def __call__(self, module: nn.Module) -> None:
+    def __call__(self, module: SMT) -> None:
         """Load into a backbone."""
         load_weights(module, self.checkpoint, self.prefix)
         if hasattr(module, '_params_init_info'):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmsmt.models import SMT
 from mmsmt.models.state_dict import StateDict, our_state
@@ -17,7 +17,7 @@ from .reading import read_weights, summarize
 
 
 def load_weights(
-    model: nn.Module,
+    model: SMT,
     checkpoint: str | os.PathLike,
     prefix: str | None = None,
 ) -> int:
@@ -39,9 +39,7 @@ def load_weights(
     return load_state(model, read_weights(checkpoint, prefix), str(checkpoint))
 
 
-def load_state(
-    model: nn.Module, state: Mapping[str, Tensor], source: str
-) -> int:
+def load_state(model: SMT, state: Mapping[str, Tensor], source: str) -> int:
     """Load weights into a backbone, whole or not at all.
 
     Args:
@@ -143,7 +141,7 @@ def _weights_of(
     return model.state_dict()
 
 
-def _hint(model: nn.Module, ours: StateDict) -> str:
+def _hint(model: SMT, ours: StateDict) -> str:
     has = any(name.endswith('.gamma_1') for name in ours)
     wants = any(name.endswith('.gamma_1') for name in model.state_dict())
     hint = ''

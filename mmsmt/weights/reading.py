@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from inspect import isroutine
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ _INERT = {
 class _SafeUnpickler(pickle.Unpickler):
     """Resolve known harmless names only; import nothing else."""
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         # torch.load sets it; its other kind of id, 'module', makes torch read
         # and write source files.
         if name == 'persistent_load':
@@ -126,7 +126,7 @@ class _SafePickle:
     Unpickler = _SafeUnpickler
 
     @staticmethod
-    def load(file: BinaryIO, **kwargs: object) -> object:
+    def load(file: BinaryIO, **kwargs: Any) -> object:
         return _SafeUnpickler(file, **kwargs).load()
 
 
