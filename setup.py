@@ -66,6 +66,8 @@ EXTRAS = {
         'setuptools<70',
     ],
     'demo': ['scikit-learn', 'matplotlib', 'pycocotools', 'tqdm', 'Pillow'],
+    'export': ['onnx', 'onnxruntime'],
+    'export-dynamo': ['onnx', 'onnxruntime', 'onnxscript'],  # torch >= 2.6
     'dev': [
         'pytest',
         'pytest-xdist',

@@ -22,16 +22,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
     Returns:
         Tensor: (B, C, H, W), in channels-last memory.
     """
-    height, width = q.shape[2:]
+    batch, _, height, width = q.shape
     out = attend(*(_split(x, num_heads) for x in (q, k, v)))
     out = out.transpose(1, 2).flatten(2)
-    return nchw(out.unflatten(1, (height, width)))
+    return nchw(out.view(batch, height, width, -1))
 
 
 def _split(x: Tensor, num_heads: int) -> Tensor:
     """(B, C, H, W) to (B, heads, H * W, C / heads)."""
-    x = nhwc(x).flatten(1, 2).unflatten(2, (num_heads, -1))
-    return x.transpose(1, 2)
+    x = nhwc(x).flatten(1, 2)
+    return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -41,6 +41,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     faster in bf16 than in fp32 (AVX-512 without AMX, torch 2.12); there a few
     hundred rows of the map at a time, rounded to bf16, take half of its time.
     """
+    if torch.onnx.is_in_onnx_export():  # not a function of ONNX
+        scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+        return scores.softmax(dim=3) @ v
     n = k.shape[2]
     if q.dtype != torch.bfloat16 or n < 1024 or not inferred_on_cpu(q):
         return F.scaled_dot_product_attention(q, k, v)

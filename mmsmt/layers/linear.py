@@ -51,13 +51,22 @@ def linear_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
         list[Tensor]: Maps of (B, out_features / parts, H, W).
     """
     if type(layer) is not nn.Linear or not is_stock(layer):
-        return list(nchw(layer(nhwc(x))).chunk(parts, dim=1))
-    weights = layer.weight.chunk(parts)
-    biases = [None] * parts if layer.bias is None else layer.bias.chunk(parts)
+        y = nchw(layer(nhwc(x)))
+        return [y[:, part] for part in _slices(y.shape[1], parts)]
+    slices = _slices(layer.out_features, parts)
+    weights = [layer.weight[part] for part in slices]
+    bias = layer.bias
+    biases = [bias if bias is None else bias[part] for part in slices]
     if _suits_onednn(x):
         return [_pointwise(x, w, b) for w, b in zip(weights, biases)]
     x = nhwc(x)
     return [nchw(F.linear(x, w, b)) for w, b in zip(weights, biases)]
+
+
+def _slices(size: int, parts: int) -> list[slice]:
+    """Split a range; ONNX's Split, for chunks, differs between opsets."""
+    length = size // parts
+    return [slice(i * length, (i + 1) * length) for i in range(parts)]
 
 
 def _suits_onednn(x: Tensor) -> bool:
