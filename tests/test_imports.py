@@ -15,7 +15,7 @@ LAYERS = """
     models
     weights
     analysis data
-    launch hooks tta
+    launch hooks tta layer_decay
     rehearsal benchmark demo
     integration
     doctor cli __main__ checkpoints datasets

@@ -442,7 +442,7 @@ class SMT(FreezableBackbone):
         Args:
             name (str): ``tiny``, ``small``, ``base``, ``large-22k`` (trained
                 on ImageNet-22K), ``large-22k-ft-224`` or ``large-22k-ft-384``.
-            **kwargs: Other arguments of :class:`SMT`.
+            **kwargs: Arguments of :class:`SMT`, and ``adapt_in_channels``.
 
         Raises:
             ValueError: There are no weights of that name.
@@ -492,8 +492,8 @@ class SMT(FreezableBackbone):
     ) -> tuple[int, int]:
         """Return the depth of a parameter, and the number of depths.
 
-        For layer-wise learning-rate decay, as mmpretrain's constructors call
-        it: 0 for the stem, then a depth a block; the last is the head's.
+        For layer-wise learning-rate decay: 0 for the stem, then a depth a
+        block; the last is the head's.
         """
         mine = param_name.startswith(prefix)
         name = param_name[len(prefix) :] if mine else 'head'

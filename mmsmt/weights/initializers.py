@@ -24,6 +24,9 @@ class Pretrained:
     Args:
         checkpoint (str): A local path or URL.
         prefix (str, optional): See :func:`read_weights`.
+        adapt_in_channels (bool): Adapt the first convolution to another
+            number of input channels (:func:`.adapt_first_convolution`).
+            Defaults to False: that is an error.
         map_location (str, optional): Accepted as in mmengine's; weights are
             always read on the CPU and copied to where the model is.
     """
@@ -33,13 +36,17 @@ class Pretrained:
         checkpoint: str,
         prefix: str | None = None,
         map_location: str | None = None,
+        adapt_in_channels: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.prefix = prefix
+        self.adapt_in_channels = adapt_in_channels
 
     def __call__(self, module: SMT) -> None:
         """Load into a backbone."""
-        load_weights(module, self.checkpoint, self.prefix)
+        load_weights(
+            module, self.checkpoint, self.prefix, self.adapt_in_channels
+        )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, f'loaded from {self.checkpoint}')
 

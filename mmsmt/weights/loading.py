@@ -15,11 +15,15 @@ from mmsmt.models.state_dict import StateDict, our_state
 from .fetching import RELEASED_WEIGHTS, CheckpointError
 from .reading import read_weights, summarize
 
+FIRST = 'patch_embed1.conv1.weight'
+"""Name of the first convolution's weight."""
+
 
 def load_weights(
     model: SMT,
     checkpoint: str | os.PathLike,
     prefix: str | None = None,
+    adapt_in_channels: bool = False,
 ) -> int:
     """Load a checkpoint into a backbone, whole or not at all.
 
@@ -28,6 +32,8 @@ def load_weights(
         checkpoint (str | PathLike): A local path or URL, of any form that
             :func:`read_weights` takes.
         prefix (str, optional): See :func:`read_weights`.
+        adapt_in_channels (bool): Adapt the first convolution to the model's
+            input channels: :func:`adapt_first_convolution`.
 
     Returns:
         int: How many tensors were loaded: all that the model has.
@@ -36,7 +42,32 @@ def load_weights(
         CheckpointError: The file cannot be read, or its names and shapes are
             not exactly the model's. The model is unchanged then.
     """
-    return load_state(model, read_weights(checkpoint, prefix), str(checkpoint))
+    state = our_state(read_weights(checkpoint, prefix), model.num_stages)
+    if adapt_in_channels and FIRST in state:
+        state[FIRST] = adapt_first_convolution(state[FIRST], model.in_channels)
+    return load_state(model, state, str(checkpoint))
+
+
+def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
+    """Adapt the weight of a convolution of RGB images to other channels.
+
+    As timm does: one channel takes the sum of the three; more take them in
+    turn, scaled to the same sum.
+
+    Args:
+        weight (Tensor): (C, 3, K, K).
+        in_channels (int): Number of input channels.
+
+    Returns:
+        Tensor: (C, in_channels, K, K).
+    """
+    given = weight.shape[1]
+    if in_channels == given:
+        return weight
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    turns = [i % given for i in range(in_channels)]
+    return weight[:, turns] * (given / in_channels)
 
 
 def load_state(model: SMT, state: Mapping[str, Tensor], source: str) -> int:
@@ -114,7 +145,7 @@ def identify_archs(state: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
         list[tuple[str, bool]]: Arch and whether with LayerScale.
     """
     ours = our_state(state, num_stages=4)
-    stem = ours.get('patch_embed1.conv1.weight')
+    stem = ours.get(FIRST)
     if stem is None or stem.ndim != 4:
         return []
     layer_scale = any(name.endswith('.gamma_1') for name in ours)
@@ -155,6 +186,13 @@ def _hint(model: SMT, ours: StateDict) -> str:
             'The model has LayerScale (gamma_1, gamma_2) and the file has '
             'not: leave layer_scale_init_value at 0.\n'
         )
+    first = ours.get(FIRST)
+    if first is not None and first.shape[1] != model.in_channels:
+        hint += (
+            f'The file is for {first.shape[1]} input channels, the model has '
+            f'{model.in_channels}: adapt_in_channels=True beside checkpoint '
+            'in init_cfg adapts the first convolution.\n'
+        )
     for arch, _ in identify_archs(ours):
         if arch != model.arch:
             hint += f"The file fits arch '{arch}'.\n"
@@ -171,6 +209,7 @@ def build_released(kind: type[SMT], name: str, **kwargs: Any) -> SMT:
     arch = name.split('-')[0]
     if arch == 'large':  # ImageNet-22K training had LayerScale
         kwargs.setdefault('layer_scale_init_value', 1e-4)
+    adapt = kwargs.pop('adapt_in_channels', False)
     model = kind(arch, **kwargs)
-    load_weights(model, RELEASED_WEIGHTS[name])
+    load_weights(model, RELEASED_WEIGHTS[name], adapt_in_channels=adapt)
     return model

@@ -456,3 +456,36 @@ def test_released_urls():
         'small-paper',
         'large',
     }
+
+
+# Other input channels --------------------------------------------------------
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 7])
+def test_adapted_first_convolution(released, tmp_path, channels):
+    """A grey image, or one channel repeated, gives what RGB would."""
+    path = tmp_path / 'tiny.pth'
+    torch.save(dict(model=released), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    model = SMT('tiny', in_channels=channels, init_cfg=init_cfg)
+    with pytest.raises(
+        weights.CheckpointError, match='adapt_in_channels=True'
+    ):
+        model.init_weights()
+    model = SMT(
+        'tiny',
+        in_channels=channels,
+        init_cfg=dict(init_cfg, adapt_in_channels=True),
+    )
+    model.init_weights()
+    first = model.patch_embed1.conv1.weight
+    given = released['patch_embed1.conv.0.weight']
+    assert first.shape[1] == channels
+    if channels % 3 == 1 and channels > 1:  # the first colour once more
+        given = torch.cat([given] * (channels // 3 + 1), dim=1)[:, :channels]
+        given = given * 3 / channels
+    elif channels == 2:
+        given = given[:, :2] * 1.5
+    torch.testing.assert_close(first.sum(1), given.sum(1))
+    image = torch.rand(1, channels, 64, 64)
+    assert model.eval()(image)[3].isfinite().all()
