@@ -1,14 +1,22 @@
-# make demo     set up and train Mask R-CNN with SMT-T on digits (7 minutes)
-# make test     set up and run the tests
-# make lint     set up and check style
-# make rehearse-all   set up and rehearse every config; REHEARSE="--epochs 3" and
-#               the like are passed on (without a GPU, an hour or two)
-# make bench    set up and measure time and memory of SMT-S and its peers; BENCH=
-#               passes options on (without a GPU, half an hour)
-# WORKERS=0 runs the tests in one process.
-# STACK=openmmlab takes the frozen upstream packages; PYTHON=python3.11 the
-# interpreter to set up with; COMPILE=1 compiles mmcv's operators (a C++
-# compiler, ten minutes or more); ENV=NAME another folder under .venv.
+# Each target but clean sets up the environment first.
+#
+# make env            Set up only.
+# make demo           Train Mask R-CNN with SMT-T on digits (7 minutes).
+# make test           Run the tests.
+# make lint           Check style, types and spelling.
+# make rehearse-all   Rehearse every config (without a GPU, an hour or two).
+# make bench          Measure time and memory of SMT-S and other backbones
+#                     (without a GPU, half an hour).
+# make clean          Remove environments, build files and the demo's files.
+#
+# STACK=openmmlab     Use the frozen upstream packages.
+# PYTHON=python3.11   Set up with this interpreter.
+# COMPILE=1           Compile mmcv's operators (needs a C++ compiler; ten
+#                     minutes or more).
+# ENV=NAME            Use another folder under .venv.
+# WORKERS=0           Run the tests in one process.
+# REHEARSE=OPTIONS    Pass options to mmsmt rehearse, such as "--epochs 3".
+# BENCH=OPTIONS       Pass options to mmsmt benchmark.
 STACK ?= onedl
 PYTHON ?= python3
 COMPILE ?=

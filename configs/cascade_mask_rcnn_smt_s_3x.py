@@ -1,5 +1,5 @@
 # Table 4: 51.9 box AP, 44.7 mask AP with small-paper, whose weights were never
-# released. For its columns:
+# released. To use small-paper, from random weights:
 # --cfg-options model.backbone.arch=small-paper model.backbone.init_cfg=None
 _base_ = [
     '_base_/models/cascade_mask_rcnn.py',
@@ -8,5 +8,5 @@ _base_ = [
 ]
 
 model = dict(backbone=_base_.smt.s)
-# The release's; Table 12 has 2e-4 and exempts norms from weight decay.
+# As in the release; Table 12 has 2e-4 and exempts norms from weight decay.
 optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=None)

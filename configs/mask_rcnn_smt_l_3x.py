@@ -1,5 +1,5 @@
-# Not in the paper, which has no detection results with SMT-L; its weights are
-# of ImageNet-22K and the drop path rate is that of SMT-B.
+# Not in the paper, which has no detection results with SMT-L. Start from
+# ImageNet-22K weights, with the drop path rate of SMT-B.
 _base_ = [
     '_base_/models/mask_rcnn.py',
     '_base_/data/coco_instance_multiscale.py',

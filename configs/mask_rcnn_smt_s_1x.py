@@ -1,5 +1,5 @@
 # Table 3: 47.8 box AP, 43.0 mask AP with small-paper, whose weights were never
-# released. For its columns:
+# released. To use small-paper, from random weights:
 # --cfg-options model.backbone.arch=small-paper model.backbone.init_cfg=None
 _base_ = [
     '_base_/models/mask_rcnn.py',

@@ -1,4 +1,4 @@
-# Not in the paper, which has no detection results with SMT-T; the drop path
+# Not in the paper, which has no detection results with SMT-T. The drop path
 # rate is that of its ImageNet training (Table 11).
 _base_ = [
     '_base_/models/mask_rcnn.py',

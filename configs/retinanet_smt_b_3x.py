@@ -1,4 +1,4 @@
-# Not in the paper; the release has a config for it, with this drop path rate.
+# Not in the paper; the release has a config with this drop path rate.
 _base_ = [
     '_base_/models/retinanet.py',
     '_base_/data/coco_detection_multiscale.py',
@@ -6,5 +6,5 @@ _base_ = [
 ]
 
 model = dict(backbone=_base_.smt.b)
-# The release's; Table 12 has 2e-4 and exempts norms from weight decay.
+# As in the release; Table 12 has 2e-4 and exempts norms from weight decay.
 optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=None)

@@ -1,5 +1,5 @@
-# Table 14: 84.6. Trained from scratch; no such weights were released. The
-# released code has LayerScale and a drop path rate of 0.4 here, Table 11 0.5.
+# Table 14: 84.6 top-1. Trained from scratch; such weights were not released.
+# The release has LayerScale and a drop path rate of 0.4, Table 11 has 0.5.
 _base_ = [
     '_base_/models/classifier.py',
     '_base_/data/imagenet.py',

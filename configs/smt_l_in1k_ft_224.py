@@ -1,4 +1,4 @@
-# Table 2: 87.1. 8 GPUs x 128 images.
+# Table 2: 87.1 top-1. 8 GPUs x 128 images.
 _base_ = [
     '_base_/models/classifier_ft.py',
     '_base_/data/imagenet.py',

@@ -1,4 +1,4 @@
-# Tables 1 and 14: 83.7, counted with small-paper; the release reports the same
+# Tables 1 and 14: 83.7 top-1 with small-paper; the release reports the same
 # for its weights of small. Trained from scratch.
 _base_ = [
     '_base_/models/classifier.py',

@@ -1,4 +1,4 @@
-# Tables 1 and 14: 82.2. Trained from scratch.
+# Tables 1 and 14: 82.2 top-1. Trained from scratch.
 _base_ = [
     '_base_/models/classifier.py',
     '_base_/data/imagenet.py',

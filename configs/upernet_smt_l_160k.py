@@ -1,5 +1,5 @@
-# Not in the paper, which has no segmentation results with SMT-L; its weights
-# are of ImageNet-22K and the drop path rate is that of SMT-B.
+# Not in the paper, which has no segmentation results with SMT-L. Start from
+# ImageNet-22K weights, with the drop path rate of SMT-B.
 _base_ = [
     '_base_/models/upernet.py',
     '_base_/data/ade20k.py',

@@ -14,13 +14,13 @@ __all__ = ['SMT', '__version__']
 # broken environment) work without them.
 _CORE = ('torch', 'mmengine', 'mmcv')
 _MISSING = [name for name in _CORE if find_spec(name) is None]
-# The mmsmt command imports what its subcommand needs: its help appears at
-# once, and its doctor runs in a broken environment.
+# The mmsmt command imports only the modules of its subcommand, so that help
+# appears at once and the doctor runs in a broken environment.
 _COMMAND = (
     Path(*sys.argv[:1]).stem == 'mmsmt'
     and multiprocessing.parent_process() is None
 )
-_serve_operators()  # before mmcv's are imported
+_serve_operators()  # before mmcv's operators are imported
 
 if not (_MISSING or _COMMAND):
     try:
@@ -31,7 +31,7 @@ if not (_MISSING or _COMMAND):
 
         environment.check(
             needs=()
-        )  # names the packages that do not go together
+        )  # raises an error that names the incompatible packages
         raise
 
     _extend_mmengine()
@@ -44,7 +44,7 @@ def __getattr__(name: str) -> object:
         return SMT
     if name == 'SMT':
         raise ImportError(
-            f'mmsmt.SMT needs {", ".join(_MISSING)}. An environment in which '
-            'the packages go together: python3 tools/setup_env.py'
+            f'mmsmt.SMT needs {", ".join(_MISSING)}. To create an environment '
+            'with compatible packages: python3 tools/setup_env.py'
         )
     raise AttributeError(f"module 'mmsmt' has no attribute '{name}'")

@@ -14,7 +14,7 @@ _NAMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Find a name in the modules that it moved to, with a warning."""
+    """Return an object from its new module, with a deprecation warning."""
     from mmsmt import weights
     from mmsmt.models import init, state_dict
 

@@ -27,7 +27,7 @@ COMMANDS = {
 WITHOUT_TORCH = ('doctor', 'digits')
 SUMMARIES = {
     'train': 'train a detector, segmenter or classifier from a config',
-    'test': 'test a trained one',
+    'test': 'test a trained detector, segmenter or classifier',
     'rehearse': 'dry-run a config end to end on synthetic data',
     'doctor': 'diagnose the environment',
     'tables': "compare with the paper's tables",
@@ -65,7 +65,7 @@ def run_tool(command: str) -> None:
 
 
 def run_command(command: str, argv: Sequence[str], prog: str | None) -> None:
-    """Run a subcommand; an error that says what to do ends it without a trace.
+    """Run a subcommand; print a :class:`UserError` without a traceback.
 
     Args:
         command (str): One of :data:`COMMANDS`.
@@ -92,10 +92,10 @@ def run_command(command: str, argv: Sequence[str], prog: str | None) -> None:
 
 
 def _import_command(command: str) -> ModuleType:
-    """Import a subcommand's module, and what ``import mmsmt`` does elsewhere.
+    """Import a subcommand's module, and register mmsmt with mmengine.
 
     Raises:
-        EnvironmentProblem: The installed packages do not go together.
+        EnvironmentProblem: The installed packages are incompatible.
         UserError: A package of the extra ``demo`` is missing.
     """
     try:
@@ -107,7 +107,7 @@ def _import_command(command: str) -> ModuleType:
     except ImportError as error:
         if error.name in ('matplotlib', 'PIL', 'pycocotools', 'sklearn'):
             raise UserError(
-                f"{error}. '{command}' draws: pip install 'mmsmt[demo]'"
+                f"{error}. '{command}' needs it: pip install 'mmsmt[demo]'"
             ) from None
         if command not in WITHOUT_TORCH:
             environment.check(needs=())

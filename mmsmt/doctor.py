@@ -1,7 +1,7 @@
-"""Diagnose the environment; exit with status 1 where something would break.
+"""Diagnose the environment; exit with status 1 if it has a problem.
 
-It works where torch or a host does not import: nothing of the package that
-needs them is imported before they are probed.
+Works even if torch or a host does not import: modules that need them are
+imported only after they are probed.
 """
 
 import argparse
@@ -15,15 +15,15 @@ from mmsmt import environment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line of ``doctor``."""
+    """Add the arguments of ``doctor``."""
     parser.add_argument(
-        '--brief', action='store_true', help='one line if all is well'
+        '--brief', action='store_true', help='print one line if all is well'
     )
 
 
 def main(args: argparse.Namespace) -> None:
     """Run ``doctor``."""
-    warnings.simplefilter('ignore')  # of what the imports print
+    warnings.simplefilter('ignore')  # raised by imports
     packages = environment.installed()
     problems = environment.diagnose(packages)
     if not problems:
@@ -79,7 +79,7 @@ def check_registry() -> list[environment.Problem]:
 
 
 def describe_operators() -> tuple[str, str]:
-    """Return the source of mmcv's operators, and a line about them."""
+    """Return the source of mmcv's operators, and a description."""
     try:
         from mmcv.ops import get_compiler_version, get_compiling_cuda_version
 
@@ -122,12 +122,12 @@ def describe_machine() -> None:
         ('ade20k', 'data/ade/ADEChallengeData2016'),
         ('imagenet', 'data/imagenet'),
     ):
-        state = 'there' if Path(path).exists() else 'not there'
+        state = 'found' if Path(path).exists() else 'missing'
         print(f'{name:12s} {path}: {state}')
 
 
 def count_cores() -> int:
-    """Return the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, 'sched_getaffinity'):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

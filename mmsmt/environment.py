@@ -1,6 +1,6 @@
-"""Check that the installed packages fit together.
+"""Check that the installed packages are compatible.
 
-Standard library only, so that it works where nothing else imports.
+Standard library only, so that it works even if no other package imports.
 """
 
 import importlib
@@ -27,7 +27,7 @@ STACKS: dict[str, dict[str, str]] = {
         'mmpretrain': 'mmpretrain',
     },
 }
-"""Import name to distribution, for the two package sets of the same names."""
+"""Distributions by import name, for the two stacks with the same names."""
 
 HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 _OTHERS = {'mmcv-full': 'mmcv', 'mmcv-lite': 'mmcv'}
@@ -38,14 +38,14 @@ FRESH = (
 
 
 class Problem(NamedTuple):
-    """A fault of the environment, and the command that repairs it."""
+    """A problem of the environment, and the fix."""
 
     what: str
     cure: str
 
 
 class EnvironmentProblem(UserError):
-    """The installed packages do not go together."""
+    """Error for incompatible installed packages."""
 
 
 def installed() -> dict[str, str]:
@@ -63,7 +63,7 @@ def installed() -> dict[str, str]:
 
 
 def import_error(module: str) -> str | None:
-    """Return why a module does not import, None if it does."""
+    """Return the error of importing a module, or None."""
     try:
         importlib.import_module(module)
     except Exception as error:
@@ -94,18 +94,19 @@ def diagnose(
     probe: Callable[[str], str | None] = import_error,
     needs: tuple[str, ...] | None = None,
 ) -> list[Problem]:
-    """Find what would break.
+    """Find the problems of an environment.
 
     Args:
-        packages (Mapping[str, str]): Distributions and versions, as from
+        packages (Mapping[str, str]): Versions by distribution, as from
             :func:`installed`.
-        probe (Callable): Says why a module does not import, or None.
-        needs (tuple[str], optional): Of ``mmdet``, ``mmseg`` and
-            ``mmpretrain``, those that must be there and work. By default,
-            those that are there must work.
+        probe (Callable): Function that returns the error of importing a
+            module, or None.
+        needs (tuple[str], optional): Hosts (``mmdet``, ``mmseg``,
+            ``mmpretrain``) that must be installed and import. By default, the
+            installed ones must import.
 
     Returns:
-        list[Problem]: Causes before their consequences; empty if all is well.
+        list[Problem]: Problems, causes before their consequences.
     """
 
     def named(*names: str) -> str:
@@ -146,7 +147,7 @@ def diagnose(
                 )
             )
 
-    # torchvision takes seconds to import: not where only a host is asked for.
+    # torchvision takes seconds to import: skip it if only hosts are checked.
     torches = ['torch', 'torchvision'] if needs is None else ['torch']
     problems += _check_torchvision(
         packages, probe, [name for name in torches if name in packages]
@@ -174,7 +175,7 @@ def diagnose(
             if 'MMCV' in error:
                 what = f'{host} refuses {named(*have["mmcv"])} ({error})'
             problems.append(Problem(what, FRESH))
-    # A host's models call the operators; without one, nobody does.
+    # Only the models of hosts call the operators.
     error = operators_error() if hosts and not problems else None
     if error:
         problems.append(
@@ -195,7 +196,7 @@ def _check_torchvision(
     probe: Callable[[str], str | None],
     modules: Iterable[str],
 ) -> list[Problem]:
-    """Check that torchvision is of torch's release, and modules import."""
+    """Check that torchvision matches torch, and that modules import."""
     torch = re.match(r'2\.(\d+)', packages['torch'])
     vision = re.match(r'0\.(\d+)', packages.get('torchvision', ''))
     mismatch = torch and vision and int(vision[1]) != int(torch[1]) + 15
@@ -216,9 +217,10 @@ def _check_torchvision(
 
 
 def _check_operators(packages: Mapping[str, str], mmcv: str) -> list[Problem]:
-    """Check that mmcv's operators are computed, on a GPU where there is one.
+    """Check that mmcv's operators can run, on the GPU if there is one.
 
-    Compiled ones are not needed: torchvision's serve (:mod:`mmsmt.ops`).
+    Compiled operators are not needed: torchvision's replace them
+    (:mod:`mmsmt.ops`).
     """
     if 'torchvision' not in packages:
         torch = re.match(r'2\.(\d+)', packages['torch'])
@@ -252,9 +254,9 @@ def _check_operators(packages: Mapping[str, str], mmcv: str) -> list[Problem]:
 
 
 def operators_error() -> str | None:
-    """Return why an operator of mmcv fails on the CPU, None if it works.
+    """Return the error of calling an mmcv operator on the CPU, or None.
 
-    One that was compiled for another torch may load, and fail when called.
+    An operator compiled for another torch may load but fail when called.
     """
     try:
         import torch
@@ -274,21 +276,22 @@ def gpu_count() -> int:
 
 
 def check(needs: tuple[str, ...] | None = None) -> None:
-    """Raise one error if the environment would break.
+    """Raise an error that lists the problems of the environment, if any.
 
     Args:
         needs (tuple[str], optional): See :func:`diagnose`.
 
     Raises:
-        EnvironmentProblem: It names the packages found and the cure.
+        EnvironmentProblem: There are problems; the message names the
+            installed packages and the fixes.
     """
     packages = installed()
     problems = diagnose(packages, needs=needs)
     if problems:
         found = ', '.join(f'{k} {v}' for k, v in packages.items())
         raise EnvironmentProblem(
-            'The installed packages do not go together.\n'
+            'The installed packages are incompatible.\n'
             + ''.join(f'- {p.what}\n  Cure: {p.cure}\n' for p in problems)
             + f'Found: {found}\n'
-            'The whole diagnosis: python tools/doctor.py'
+            'Full diagnosis: python tools/doctor.py'
         )

@@ -2,8 +2,8 @@
 
 
 class UserError(RuntimeError):
-    """An error whose message says what is wrong, where, and what to do."""
+    """Error whose message names the problem, its place and the fix."""
 
 
 class UsageError(UserError):
-    """Arguments of a command that do not go together."""
+    """Error for invalid or conflicting arguments of a command."""

@@ -15,12 +15,11 @@ def extend_mmengine() -> None:
     - Bare ``SMT`` is a model in every scope, as ``mmsmt.SMT`` is.
     - ``mmsmt::`` works in a config's ``_base_``; so does ``mmseg::``, whose
       distribution has another name in each package stack.
-    - Local checkpoints that mmengine cannot read, since they hold objects of
-      packages that are not installed (the authors' hold a
-      ``yacs.config.CfgNode``), are read by
-      :func:`mmsmt.weights.read_checkpoint`.
-    - A checkpoint that does not cover a model with an SMT in it is an error,
-      for runs and for the hosts' inferencers:
+    - Local checkpoints that mmengine cannot read because they hold objects of
+      missing packages (the authors' hold a ``yacs.config.CfgNode``) are read
+      by :func:`mmsmt.weights.read_checkpoint`.
+    - A checkpoint that does not exactly fit a model with an SMT raises an
+      error, in runs and in the hosts' inferencers:
       :func:`mmsmt.weights.strict_loader`.
     """
     from mmsmt.models import SMT

@@ -7,18 +7,21 @@ from mmpretrain.engine.optimizers import (
 )
 from torch import nn
 
+from mmsmt.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(
     LearningRateDecayOptimWrapperConstructor
 ):
-    """mmpretrain's constructor, for detectors and segmenters too.
+    """Layer-decay constructor of mmpretrain, also for mmdet and mmseg.
 
-    mmpretrain's asks the model for the depth of a parameter, which those of
-    mmdet and mmseg do not know; here their backbone is asked. Necks and heads
-    have the full learning rate. In a config::
+    mmpretrain's constructor calls the model's ``get_layer_depth``, which
+    models of mmdet and mmseg lack; this one calls their backbone's. Necks and
+    heads have the full learning rate. In a config::
 
         optim_wrapper = dict(
-            constructor='mmsmt.layer_decay.LayerDecayOptimWrapperConstructor',
+            constructor='mmsmt.LayerDecayOptimWrapperConstructor',
             paramwise_cfg=dict(layer_decay_rate=0.8, norm_decay_mult=0.0),
         )
     """

@@ -13,7 +13,7 @@ from mmsmt.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
-    """Train under bfloat16 autocast on a CPU.
+    """Optimizer wrapper for bfloat16 autocast on a CPU.
 
     mmengine's ``AmpOptimWrapper`` needs a GPU. bfloat16 has the range of
     float32, so that losses are not scaled. Arguments are those of mmengine's
@@ -22,7 +22,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Run the forward pass of ``model`` in bfloat16 where it is safe."""
+        """Run the forward pass of ``model`` under bfloat16 autocast."""
         with (
             super().optim_context(model),
             torch.autocast('cpu', torch.bfloat16),
@@ -31,9 +31,10 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether this CPU multiplies bfloat16 in hardware.
+    """Check that this CPU multiplies bfloat16 in hardware.
 
-    oneDNN computes it on others too, slower than float32. Known on Linux only.
+    oneDNN emulates it on other CPUs, slower than float32. Detected on Linux
+    only.
     """
     try:
         lines = Path('/proc/cpuinfo').read_text('utf-8').splitlines()

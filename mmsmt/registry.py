@@ -1,10 +1,13 @@
 """The scope ``mmsmt`` in mmengine's registries.
 
-mmengine imports this module by itself when a config names ``mmsmt.<type>``.
+mmengine imports this module when a config names ``mmsmt.<type>``.
 """
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS,
+)
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
 from mmengine.registry import Registry
@@ -32,4 +35,10 @@ HOOKS = Registry(
     parent=MMENGINE_HOOKS,
     scope='mmsmt',
     locations=['mmsmt.hooks'],
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_CONSTRUCTORS,
+    scope='mmsmt',
+    locations=['mmsmt.layer_decay'],  # needs mmpretrain
 )

@@ -9,10 +9,10 @@ from mmdet.structures import DetDataSample
 
 
 class BoxTTAModel(DetTTAModel):
-    """mmdet's TTA for detectors that predict masks too.
+    """Test-time augmentation of boxes, for detectors that predict masks too.
 
-    mmdet cannot merge masks and refuses such models, and its cascaded heads
-    fail on a mirrored image; here masks are left out and the boxes merged.
+    mmdet cannot merge masks and rejects such models, and its cascaded heads
+    fail on a mirrored image; this class omits the masks and merges the boxes.
     Arguments are those of mmdet's ``DetTTAModel``.
     """
 

@@ -39,7 +39,10 @@ def test_installing_changes_nothing_else(wheel):
     )
     metadata = zipfile.ZipFile(wheel).read(name).decode()
     extras = set(re.findall(r'^Provides-Extra: (.+)$', metadata, re.M))
-    assert extras == {'onedl', 'openmmlab', 'demo', 'dev'}
+    assert extras == {
+        *('onedl', 'openmmlab', 'demo', 'dev'),
+        *('export', 'export-dynamo'),
+    }
     for line in re.findall(r'^Requires-Dist: .+$', metadata, re.M):
         assert 'extra ==' in line, line
 

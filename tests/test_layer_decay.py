@@ -4,7 +4,7 @@ import pytest
 from mmengine.optim import build_optim_wrapper
 from support.configs import build, load
 
-CONSTRUCTOR = 'mmsmt.layer_decay.LayerDecayOptimWrapperConstructor'
+CONSTRUCTOR = 'mmsmt.LayerDecayOptimWrapperConstructor'
 
 
 @pytest.mark.parametrize(

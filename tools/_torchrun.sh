@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# _torchrun.sh PROCESSES SCRIPT ARGUMENTS: for dist_train.sh and dist_test.sh.
+# Run a script of this folder under torchrun: _torchrun.sh PROCESSES SCRIPT
+# ARGUMENTS. Used by dist_train.sh and dist_test.sh.
 set -e
 processes=$1
 script=$(dirname "$0")/$2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Test with several processes: dist_test.sh CONFIG CHECKPOINT GPUS [test.py
-# options]. Several nodes and no GPUs: as in dist_train.sh.
+# Test with several processes: dist_test.sh CONFIG CHECKPOINT GPUS [options of
+# test.py]. For several nodes, or without GPUs, see dist_train.sh.
 set -e
 if [ $# -lt 3 ]; then
     echo "Usage: bash $0 CONFIG CHECKPOINT GPUS [options of test.py]" >&2

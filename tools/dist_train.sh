@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Train with several processes: dist_train.sh CONFIG GPUS [train.py options]
+# Train with several processes: dist_train.sh CONFIG GPUS [options of train.py]
 # On several nodes, on each: NNODES=2 NODE_RANK=0 MASTER_ADDR=HOST PORT=29500
-# Without GPUs, GPUS is the number of processes on the CPU.
+# On a machine without GPUs, GPUS is the number of processes on the CPU.
 set -e
 if [ $# -lt 2 ]; then
     echo "Usage: bash $0 CONFIG GPUS [options of train.py]" >&2

@@ -1,13 +1,13 @@
-"""Make an environment of the project: .venv/<name>.
+"""Create an environment of the project: .venv/<name>.
 
     python3 tools/setup_env.py [--stack onedl|openmmlab] [--compile]
 
-Needs Python 3.10 or later with pip; uv is fetched when absent. Versions are
-those of requirements/<stack>.txt. Nothing is compiled: mmcv comes without its
-operators, and torchvision's serve (mmsmt/ops). With --compile mmcv's own are
-built, for which a C++ compiler and Python's headers are needed, and nvcc for a
-GPU; the wheel is kept in the user's cache, under a name that holds everything
-it was built for. A ready environment is left as it is.
+Needs Python 3.10 or later with pip; uv is fetched if it is missing. Versions
+are those of requirements/<stack>.txt. Nothing is compiled: mmcv is installed
+without its operators, and torchvision's replace them (mmsmt/ops). With
+--compile mmcv's own operators are built, which needs a C++ compiler and
+Python's headers, and nvcc for a GPU; the wheel is cached under a name with its
+versions and platform. A ready environment is not changed.
 """
 
 import argparse
@@ -29,8 +29,8 @@ CACHE = Path(
     os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'mmsmt'
 )
 UV_VERSION = '0.13.8'
-# mmcv's distribution without compiled operators, the one that is compiled, and
-# the Pythons that the stack was tried on.
+# mmcv's distributions without and with compiled operators, and the tested
+# range of Python versions.
 STACKS = {
     'onedl': ('onedl-mmcv', 'onedl-mmcv', (3, 10), (3, 13)),
     'openmmlab': ('mmcv-lite', 'mmcv', (3, 10), (3, 11)),
@@ -67,7 +67,7 @@ def main() -> None:
         stop(
             f'The {stack} stack needs Python {dotted(low)} to {dotted(high)}, '
             f'this is {dotted(version)} ({sys.executable}).\n'
-            'Name another one with PYTHON, for example '
+            'Set PYTHON to another one, for example '
             f'"make test STACK={stack} PYTHON=python{dotted(high)}".'
         )
     name = args.env or stack + ('-compiled' if args.compile else '')
@@ -98,8 +98,8 @@ def main() -> None:
     constraint = env / 'build-constraints.txt'
     constraint.write_text(setuptools + '\n')
     install += ['--build-constraints', constraint]
-    # In one command: packages that have to be built, mmcv and mmsmt, are so
-    # in environments of their own, mmcv's without a torch to compile for.
+    # In one command: mmcv and mmsmt are built in isolated environments, mmcv
+    # without torch, so that its operators are not compiled.
     run(*install, '-r', chosen, '-e', ROOT)
     at_fault = ''
     if args.compile:
@@ -114,20 +114,20 @@ def main() -> None:
     )
     if check.returncode:
         stop(
-            'The environment was made but does not work (see above). Run this '
-            f'again after the cure.{at_fault}'
+            'The environment was created but does not work (see above). Fix '
+            f'the problem and run this again.{at_fault}'
         )
     stamp.write_text(key)
     say(f'Ready after {time.time() - start:.0f} s')
 
 
 def has_nvcc() -> bool:
-    """Return whether mmcv would be compiled for a GPU."""
+    """Check that mmcv would be compiled for a GPU."""
     return Path('/dev/nvidiactl').exists() and bool(shutil.which('nvcc'))
 
 
 def find_uv() -> str:
-    """Return uv from the PATH, or from the cache, fetched the first time."""
+    """Return uv from the PATH or the cache; fetch it if it is missing."""
     found = shutil.which('uv')
     if found:
         return found
@@ -197,7 +197,7 @@ def mmcv_wheel(python: Path, pin: str, env: str) -> Path:
         command += ['--no-binary', pin.split('==')[0], '-w', build, pin]
         environ = {**os.environ, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': jobs()}
         environ.pop('FORCE_CUDA', None)
-        if not cuda:  # mmcv compiles for CUDA wherever it sees a GPU
+        if not cuda:  # mmcv compiles for CUDA if a GPU is visible
             environ['CUDA_VISIBLE_DEVICES'] = ''
         if compile_logged(command, environ, log):
             tail = log.read_text(errors='replace').splitlines()[-20:]
@@ -215,7 +215,7 @@ def mmcv_wheel(python: Path, pin: str, env: str) -> Path:
 
 
 def compile_logged(command: list, environ: dict, log: Path) -> int:
-    """Run with the output in a log and ninja's progress on the terminal."""
+    """Run a command with its output in a log; print ninja's progress."""
     start, shown = time.time(), -1
     with open(log, 'wb') as file:
         process = subprocess.Popen(
@@ -241,7 +241,7 @@ def compile_logged(command: list, environ: dict, log: Path) -> int:
 
 
 def jobs() -> str:
-    """Count compiler processes: one a core, with 2 GiB of memory for each."""
+    """Return the number of compiler processes: one per core and 2 GiB."""
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     by_memory = max(1, memory // 2**31)
     default = min(len(os.sched_getaffinity(0)), by_memory)
@@ -251,7 +251,7 @@ def jobs() -> str:
 def run(
     *command: object, quiet: bool = False, stdout: TextIO | None = None
 ) -> None:
-    """Run a command; stop where it fails."""
+    """Run a command; exit with a message if it fails."""
     command = [str(part) for part in command]
     environ = dict(os.environ)
     if 'PIP_INDEX_URL' in environ:
@@ -274,12 +274,12 @@ def digest(path: Path) -> str:
 
 
 def dotted(version: tuple[int, ...]) -> str:
-    """Format a version."""
+    """Format a version, such as ``3.10``."""
     return '.'.join(map(str, version))
 
 
 def say(text: str, end: str = '\n') -> None:
-    """Print at once."""
+    """Print a text without buffering."""
     print(text, end=end, flush=True)
 
 

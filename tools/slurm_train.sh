@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Train on a slurm cluster: slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR
-# [train.py options]; GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and
-# SRUN_ARGS from the environment. On nodes without GPUs, GPUS is the number of
-# processes, and NO_GPU=1 asks for none.
+# [options of train.py]. Set GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and
+# SRUN_ARGS in the environment. On nodes without GPUs, set NO_GPU=1 to request
+# none; GPUS is then the number of processes.
 set -e
 if [ $# -lt 4 ]; then
     echo "Usage: bash $0 PARTITION JOB_NAME CONFIG WORK_DIR [options]" >&2

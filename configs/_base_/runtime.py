@@ -1,5 +1,5 @@
-# In every config besides the host's runtime: SMT under its bare name too,
-# whole checkpoints or an error, and a summary before the first iteration.
+# Add to the host's runtime in every config: register SMT under its bare name,
+# reject incomplete checkpoints, log a summary before the first iteration.
 custom_imports = dict(imports=['mmsmt'])
 custom_hooks = [
     dict(type='mmsmt.WholeCheckpointHook'),

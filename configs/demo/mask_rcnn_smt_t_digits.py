@@ -1,6 +1,6 @@
-# Mask R-CNN with SMT-T from scratch on scenes of handwritten digits, in
-# minutes on two CPU cores: the real backbone and the real detector, with small
-# images, narrow heads, few proposals and few sampled RoIs.
+# Train Mask R-CNN with SMT-T from scratch on scenes of handwritten digits, in
+# minutes on two CPU cores. The backbone and the detector are the real ones,
+# with small images, narrow heads, few proposals and few sampled RoIs.
 _base_ = [
     '../_base_/models/mask_rcnn.py',
     '../_base_/data/coco_instance.py',
@@ -8,9 +8,9 @@ _base_ = [
 ]
 
 classes = tuple('0123456789')
-width = 64  # of the neck and the heads
+width = 64  # channels of the neck and the heads
 norm_cfg = dict(type='BN')  # from scratch, neck and mask head learn faster
-finest_scale = 14  # RoIs from 28 pixels on are read from the next level
+finest_scale = 14  # RoIs of 28 pixels or more use the next level
 
 model = dict(
     backbone=dict(arch='tiny', init_cfg=None),
@@ -34,7 +34,7 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=200, max_per_img=100),
-        # Half of them on digits, so that masks are not learned from few.
+        # Half of the RoIs on digits, for more mask samples.
         rcnn=dict(sampler=dict(num=32, pos_fraction=0.5)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=100)),
@@ -50,7 +50,7 @@ data_root = 'data/demo_digits/'
 metainfo = dict(classes=classes)
 train_dataloader = dict(
     batch_size=8,
-    num_workers=0,  # the images are small, and the cores are few
+    num_workers=0,  # images are small, cores are few
     persistent_workers=False,
     dataset=dict(
         data_root=data_root,

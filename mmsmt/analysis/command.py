@@ -1,10 +1,10 @@
-"""Print the paper's Tables 1 to 6 and 14 beside what is measured here.
+"""Print the paper's Tables 1 to 6 and 14 beside our measurements.
 
     mmsmt tables [--table 3 4] [--baselines] [--json]
 
-For each row of SMT: parameters and FLOPs as the paper prints them and as our
-config's model has them, and accuracy as the paper prints it and as runs under
-work_dirs/ reached it.
+For each row of SMT, print parameters, FLOPs and accuracy from the paper, the
+parameters and FLOPs of our config's model, and the accuracy of its runs under
+work_dirs/.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from .tables import NOTES, collect_part, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line of ``tables``."""
+    """Add the arguments of ``tables``."""
     parser.add_argument(
         '--table',
         type=int,
         nargs='+',
         choices=sorted({part.table for part in PARTS}),
         metavar='N',
-        help='only these: 1 to 6, 14',
+        help='tables to print, of 1 to 6 and 14 (default: all)',
     )
     parser.add_argument(
         '--baselines',
@@ -43,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dirs',
         metavar='DIR',
-        help='where the runs are, in folders named as their configs '
+        help='folder of the runs, each in a folder named after its config '
         '(default: work_dirs)',
     )
     parser.add_argument(
-        '--json', action='store_true', help='one JSON document instead'
+        '--json', action='store_true', help='print one JSON document'
     )
 
 
@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _quiet_hosts() -> Iterator[None]:
-    """Keep what the hosts print while they build out of the output."""
+    """Redirect the hosts' output to stderr and disable their logging."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(sys.stderr):

@@ -1,23 +1,23 @@
 """Count parameters and multiply-accumulates (MACs) of a model, in two ways.
 
-All MACs: each product of two numbers that convolutions, linear layers and
-matrix products add up, attention's QK^T and AV among them. Biases, norms,
-activations, interpolation and sampling are left out. Counted by torch's
-FlopCounterMode (a MAC is two of its FLOPs).
+All MACs: every multiplication in convolutions, linear layers and matrix
+products, including attention's QK^T and AV. Biases, norms, activations,
+interpolation and sampling are excluded. Counted by torch's FlopCounterMode,
+in which a MAC is two FLOPs.
 
-Paper-style: what the tools of MMDetection 2 and MMSegmentation 0.x printed,
+Paper-style: the count of the tools of MMDetection 2 and MMSegmentation 0.x,
 which the paper's detection and segmentation tables report. Their counter
-(still in mmcv: ``mmcv.cnn.utils.flops_counter``) sees modules only: it counts
-convolutions with their bias, linear layers, norms, ReLU and pooling, and
-misses whatever is a function, above all QK^T and AV.
+(still in mmcv: ``mmcv.cnn.utils.flops_counter``) covers modules only: it
+counts convolutions with their bias, linear layers, norms, ReLU and pooling,
+and omits functions, in particular QK^T and AV.
 
-Two other counters at hand are not right here: mmengine's
-(``mmengine.analysis``) counts norms as products but no
-``scaled_dot_product_attention``, and FlopCounterMode by itself loses attention
-where it runs as the CPU's own kernel (torch 2.2 and later).
+Two other counters are unsuitable: mmengine's (``mmengine.analysis``) counts
+norms as products but omits ``scaled_dot_product_attention``, and
+FlopCounterMode by default omits attention that runs as the CPU's own kernel
+(torch 2.2 and later).
 
 Models are counted on the meta device, where tensors have shapes but no data,
-so that it takes a second at any resolution.
+so that counting takes a second at any resolution.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmsmt.models.smt import Stem
 
-# MMDetection 2 counted its two-stage detectors with so many.
+# Numbers of proposals with which MMDetection 2 counted two-stage detectors.
 BOX_PROPOSALS = 1000
 MASK_PROPOSALS = 100
 
@@ -42,9 +42,9 @@ class Complexity(NamedTuple):
     """Costs of a model.
 
     Args:
-        parameters (int): All of them, trained or frozen.
-        macs (int): Of one image.
-        paper_style (int): What the paper's tool would print for one image.
+        parameters (int): Number of parameters, trained and frozen.
+        macs (int): All MACs of one image.
+        paper_style (int): Paper-style MACs of one image.
     """
 
     parameters: int
@@ -53,19 +53,19 @@ class Complexity(NamedTuple):
 
 
 def count_complexity(model: nn.Module, size: tuple[int, int]) -> Complexity:
-    """Count a host's model, or a bare backbone.
+    """Count the costs of a host's model or of a bare backbone.
 
-    Heads are counted up to their raw outputs; of two-stage detectors they get
-    1000 proposals for boxes (Sparse R-CNN its own number) and 100 for masks.
-    Heads that only training uses count as parameters, not as MACs.
+    Heads are counted up to their raw outputs; those of two-stage detectors
+    process 1000 box proposals (in Sparse R-CNN, its own number) and 100 mask
+    proposals. Heads used in training only count as parameters, not as MACs.
 
     Args:
         model (nn.Module): A detector of mmdet, a segmenter of mmseg, a
-            classifier of mmpretrain, or anything that takes an image. It is
-            spent: its weights are gone afterwards.
+            classifier of mmpretrain, or a module that takes an image. Its
+            weights are discarded.
         size (tuple[int, int]): Height and width of the image, in pixels.
     """
-    # Without gradients, or FlopCounterMode trips over views of parameters.
+    # FlopCounterMode fails on views of parameters that require gradients.
     model.requires_grad_(False)
     parameters = sum(p.numel() for p in model.parameters())
     seen = _count_modules(model)
@@ -91,7 +91,7 @@ def _attention_flops(
     return 2 * prod(query[:3]) * key[2] * (query[3] + value[3])
 
 
-# Of torch 2.2 and later, and in no list of FlopCounterMode's.
+# In torch 2.2 and later; FlopCounterMode has no formula for it.
 _KERNEL = '_scaled_dot_product_flash_attention_for_cpu'
 _NOT_IN_TORCH = (
     {getattr(torch.ops.aten, _KERNEL): _attention_flops}
@@ -104,7 +104,7 @@ _NOT_IN_TORCH = (
 
 
 def _stem_relu(module: Any, inputs: tuple, output: Tensor) -> None:
-    """Count the ReLU at stride 2, which is a function, as a hook."""
+    """Count the stem's functional ReLU at stride 2, as a forward hook."""
     batch, _, height, width = inputs[0].shape
     pixels = -(-height // 2) * -(-width // 2)
     module.__flops__ += batch * pixels * module.conv1.out_channels
@@ -116,8 +116,8 @@ def _count_modules(model: nn.Module) -> Callable[[], int]:
     seen: list[Any] = []
     module: Any  # mmcv's counter adds an attribute
     for module in model.modules():
-        # The hosts derive from convolutions and norms; mmcv's table does not
-        # know these classes.
+        # mmcv's table lacks the classes that the hosts derive from
+        # convolutions and norms.
         kind = next((c for c in type(module).__mro__ if c in hooks), None)
         if kind:
             module.__flops__ = 0
@@ -130,14 +130,14 @@ def _count_modules(model: nn.Module) -> Callable[[], int]:
 
 
 class _Ready(nn.Module):
-    """Backbone that returns given maps."""
+    """Backbone that returns fixed maps."""
 
     def __init__(self, maps: tuple[Tensor, ...]) -> None:
         super().__init__()
         self.maps = maps
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps, whatever the image."""
+        """Return the fixed maps for any image."""
         return self.maps
 
 
@@ -145,7 +145,7 @@ def _run(model: Any, size: tuple[int, int]) -> None:
     image = torch.empty(1, 3, *size, device='meta')
     detr = hasattr(model, 'forward_transformer')
     (model.backbone if detr else model).to('meta')
-    # Not before: some backbones store products of their weights here.
+    # After the move: in eval() some backbones store products of weights.
     model.eval()
     if detr:
         _run_detr(model, image)
@@ -158,7 +158,7 @@ def _run(model: Any, size: tuple[int, int]) -> None:
 
 
 def _run_two_stage(model: Any, image: Tensor) -> None:
-    """Run as ``forward_dummy`` of MMDetection 2: scores have no effect."""
+    """Run like MMDetection 2's ``forward_dummy``, on fixed proposals."""
     maps = model.extract_feat(image)
     sparse = hasattr(model.rpn_head, 'num_proposals')
     if sparse:
@@ -190,7 +190,7 @@ def _each(module: nn.Module) -> Iterable[nn.Module]:
 
 
 def _run_detr(model: Any, image: Tensor) -> None:
-    """Run the backbone without data, the rest with random values."""
+    """Run the backbone on the meta device and the rest on the CPU."""
     from mmdet.structures import DetDataSample
 
     maps = model.backbone(image)
@@ -205,7 +205,7 @@ def _run_detr(model: Any, image: Tensor) -> None:
     ) -> Tensor:
         return value.new_zeros(*locations.shape[:2], prod(value.shape[2:]))
 
-    # Sampling is no product, and would take most of the time.
+    # Sampling is not counted and would take most of the time.
     with mock.patch.object(
         multi_scale_deform_attn,
         'multi_scale_deformable_attn_pytorch',

@@ -11,8 +11,8 @@ from torch import nn
 from mmsmt.analysis.paper import Part, Row
 from mmsmt.paths import configs_dir
 
-# How to get the backbone of a row where the hosts have it: a host's config,
-# and what is different in the row.
+# Backbones of rows that a host can build: a config of the host, and the
+# settings in which the row differs.
 _DETECTION: dict[str, tuple[str, dict]] = {
     'ResNet50': ('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', {}),
     'ResNet101': ('mmdet::mask_rcnn/mask-rcnn_r101_fpn_1x_coco.py', {}),
@@ -70,7 +70,7 @@ _SEGMENTATION: dict[str, tuple[str, dict]] = {
     ),
 }
 
-# Classifiers are hosts' configs as they are.
+# Classifiers are mmpretrain's configs, unchanged.
 _CLASSIFICATION: dict[tuple[str, int], str] = {
     ('EffNet-B3', 300): 'efficientnet/efficientnet-b3_8xb32_in1k.py',
     ('EffNet-B4', 380): 'efficientnet/efficientnet-b4_8xb32_in1k.py',
@@ -105,19 +105,19 @@ _NOT_AS_PRINTED: dict[tuple[str, str], str] = {
 
 
 class NotMeasured(Exception):
-    """A model that cannot be built here, and the reason."""
+    """Error for a model that cannot be built, with the reason."""
 
 
 def build_smt(part: Part, row: Row, arch: str | None = None) -> nn.Module:
     """Build an SMT row's model from our config.
 
     Args:
-        part (Part): Where the row is.
+        part (Part): The part of a table that holds the row.
         row (Row): A row of SMT.
-        arch (str, optional): Instead of the config's.
+        arch (str, optional): Arch that replaces the config's.
 
     Raises:
-        NotMeasured: There is no config, or its host is not installed.
+        NotMeasured: The config is missing, or its host is not installed.
     """
     if row.backbone == 'SMT-M':
         raise NotMeasured('no weights; Table 13 gives 7.85 M')
@@ -130,8 +130,8 @@ def build_smt(part: Part, row: Row, arch: str | None = None) -> nn.Module:
 def build_baseline(part: Part, row: Row) -> nn.Module:
     """Build the model of a row with another backbone.
 
-    Detectors and segmenters are ours, of our SMT config, with the other
-    backbone in it; classifiers are mmpretrain's.
+    Detectors and segmenters are built from our SMT config, with the backbone
+    replaced; classifiers are mmpretrain's.
 
     Raises:
         NotMeasured: No host has the backbone, or the host is not installed.
@@ -155,8 +155,8 @@ def build_baseline(part: Part, row: Row) -> nn.Module:
     if host != part.host:
         backbone.type = f'{host}.{backbone.type}'
     if 'out_indices' in model.backbone:
-        # DINO takes three stages; the others all four, as these backbones do
-        # by themselves.
+        # DINO uses three stages; the others use all four, the default of
+        # these backbones.
         backbone.out_indices = model.backbone.out_indices
     model.backbone = backbone
     probe = _build(backbone, part.host).to('meta')
@@ -174,11 +174,11 @@ def load_config(name: str, host: str) -> Config:
     """Read one of our configs.
 
     Args:
-        name (str): Of the file, without ``.py``.
-        host (str): The package whose configs it builds on.
+        name (str): Name of the file, without ``.py``.
+        host (str): The package whose configs it inherits.
 
     Raises:
-        NotMeasured: There is no such config, or no such host.
+        NotMeasured: The config is missing, or its host is not installed.
     """
     path = configs_dir() / f'{name}.py'
     if not path.is_file():
@@ -200,6 +200,6 @@ def _host_config(name: str) -> Config:
 
 
 def _build(cfg: ConfigDict, scope: str) -> nn.Module:
-    """Build without initializing, so that no weights are fetched."""
+    """Build a model without initialization; no weights are fetched."""
     init_default_scope(scope)
     return MODELS.build(cfg)

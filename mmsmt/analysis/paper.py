@@ -1,10 +1,10 @@
 """The paper's Tables 1 to 6 and 14, every row and digit as printed.
 
-Columns are separated by spaces, ``-`` is a cell that the paper leaves empty.
+Columns are separated by spaces; ``-`` is a cell that the paper leaves empty.
 Table 5 was read from a text in which two of its rows (ATSS and DINO with R-50)
 are shifted by a column and lost their last cell: these two are ``-`` too.
-Parameters are in millions; what the paper calls FLOPs are multiply-accumulates
-in units of 10^9; accuracies are per cent.
+Parameters are in millions; FLOPs, as the paper calls them, are
+multiply-accumulates in units of 10^9; accuracies are in per cent.
 """
 
 from decimal import Decimal
@@ -32,19 +32,19 @@ MASK = {
 TTA = 'tta/'
 MIOU = {'mIoU_ss': 'mIoU', 'mIoU_ms': TTA + 'mIoU'}
 TOP1 = {'top-1': 'accuracy/top1'}
-"""Column of a table to the name under which the hosts log it."""
+"""Metric names that the hosts log, by column of a table."""
 
 
 class Row(NamedTuple):
     """One row of a table.
 
     Args:
-        backbone (str): As printed, without the reference.
-        size (tuple[int, int]): Height and width that its FLOPs are for.
-        parameters (Decimal | None): In millions.
-        flops (Decimal | None): In 10^9.
-        scores (tuple[Decimal | None]): In per cent; the metrics of the first
-            schedule, then those of the next.
+        backbone (str): Name as printed, without the reference.
+        size (tuple[int, int]): Height and width of the image for its FLOPs.
+        parameters (Decimal | None): Parameters in millions.
+        flops (Decimal | None): Multiply-accumulates in 10^9.
+        scores (tuple[Decimal | None]): Accuracies in per cent: the metrics of
+            the first schedule, then those of the next.
     """
 
     backbone: str
@@ -61,18 +61,18 @@ class Row(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A table, or the part of one that has its own columns.
+    """A table, or a part of one with its own columns.
 
     Args:
         table (int): Number of the table.
-        title (str): What was trained, on what.
+        title (str): Task or model, and dataset.
         host (str): The package that builds its models.
-        config (str): Our configs, with ``{letter}``, ``{schedule}`` and
-            ``{pixels}`` to be filled in.
-        schedules (tuple[str]): As in the names of our configs.
-        metrics (dict[str, str]): Column to logged name, the table's main one
-            first.
-        rows (tuple[Row]): From top to bottom.
+        config (str): Names of our configs, with ``{letter}``, ``{schedule}``
+            and ``{pixels}`` to be filled in.
+        schedules (tuple[str]): Schedules, as in the names of our configs.
+        metrics (dict[str, str]): Logged name of each column, the table's main
+            metric first.
+        rows (tuple[Row]): Rows from top to bottom.
     """
 
     table: int
@@ -105,8 +105,8 @@ def _number(text: str) -> Number:
 def _rows(text: str, size: tuple[int, int] | None = None) -> tuple[Row, ...]:
     """Read lines of backbone, parameters, FLOPs and accuracies.
 
-    Where no size is given for all, it is the second column; of two, such as
-    224/384, the second is that of fine-tuning and of the FLOPs.
+    Without ``size``, the second column is the image size; of two sizes, such
+    as 224/384, the second is used in fine-tuning and for the FLOPs.
     """
     rows = []
     for line in text.strip().splitlines():
@@ -126,8 +126,8 @@ def _rows(text: str, size: tuple[int, int] | None = None) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-# Sections 4.1 to 4.3 do not say it, but the reproduced cells do: FLOPs are
-# those of an image of 1280 x 800 in detection, 2048 x 512 in segmentation.
+# FLOPs are for an image of 1280 x 800 in detection, of 2048 x 512 in
+# segmentation, according to the reproduced cells; the paper does not state it.
 COCO = (800, 1280)
 ADE20K = (512, 2048)
 

@@ -3,7 +3,7 @@
 Each start of a run, resumed or not, has its own folder, named by the time::
 
     work_dir/TIME/vis_data/scalars.json   a line for each validation, and more
-    work_dir/TIME/vis_data/config.py      what ran
+    work_dir/TIME/vis_data/config.py      the config that ran
     work_dir/TIME/TIME.json               the result of a test
 """
 
@@ -19,11 +19,11 @@ from mmsmt.analysis.paper import TTA
 
 
 class Score(NamedTuple):
-    """One validation, or one test.
+    """Scores of one validation or one test.
 
     Args:
-        step (int): Epoch, or iteration where the run counts these.
-        values (dict[str, float]): Logged name to per cent.
+        step (int): Epoch, or iteration if the run counts iterations.
+        values (dict[str, float]): Scores in per cent, by logged name.
     """
 
     step: int
@@ -35,12 +35,12 @@ class Run(NamedTuple):
 
     Args:
         unit (str): ``epoch`` or ``iteration``.
-        total (int): How many its config asks for.
-        scores (tuple[Score]): Each validation, in order.
+        total (int): Number of epochs or iterations in the config.
+        scores (tuple[Score]): Validations, in order.
         tested (dict[str, float]): The last test with test-time augmentation;
             names start with ``tta/``.
-        data_root (str | None): Where the data was.
-        arch (str | None): Of the backbone.
+        data_root (str | None): Folder of the data.
+        arch (str | None): Arch of the backbone.
     """
 
     unit: str
@@ -67,11 +67,11 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
     Lines that a killed run left incomplete are skipped.
 
     Args:
-        work_dir (Path): With a folder for each start.
-        cfg (Config): The config as shipped, which says when a run is done.
+        work_dir (Path): Work dir of the run, with a folder for each start.
+        cfg (Config): The config as shipped, which defines a finished run.
 
     Returns:
-        Run: None where nothing was trained.
+        Run: The run, or None if nothing was trained or tested.
     """
     epochs = cfg.train_cfg.get('max_epochs')
     scores: dict[int, dict[str, float]] = {}
@@ -81,7 +81,7 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
         log = folder / 'vis_data' / 'scalars.json'
         if log.is_file():
             ran = _config(folder) or ran or Config()
-            # What a resumed run validates again replaces the first result.
+            # A repeated validation of a resumed run replaces the first.
             for line in _records(log):
                 values = _scores(line)
                 # Step 0 is a validation without training.
@@ -108,7 +108,7 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
 
 
 def _config(folder: Path) -> Config | None:
-    """Read the config that ran; None if it is missing or truncated."""
+    """Read the config that ran, or None if it is missing or truncated."""
     path = folder / 'vis_data' / 'config.py'
     try:
         return Config.fromfile(path, import_custom_modules=False)
@@ -129,8 +129,8 @@ def _records(path: Path) -> Iterator[dict]:
 def _scores(record: dict) -> dict[str, float]:
     """Return the metrics in a line of a log, in per cent.
 
-    COCO's are logged as fractions, and as -1 where there is nothing of a
-    size.
+    COCO's metrics are logged as fractions, and as -1 if there are no objects
+    of a size.
     """
     return {
         name: round(100 * value, 4) if name.startswith('coco/') else value

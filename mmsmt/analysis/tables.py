@@ -1,4 +1,4 @@
-"""The paper's tables beside what is measured, as data and as text."""
+"""The paper's tables beside our measurements, as data and as text."""
 
 from decimal import Decimal
 from itertools import zip_longest
@@ -15,18 +15,18 @@ NOTES = {
     'included.',
     'G': 'Multiply-accumulates of one image of the given size, in 10^9; the '
     'paper calls them FLOPs.',
-    'paper-style G': "What mmcv's counter sees, as the paper's tools did: "
-    'modules (convolutions, linear layers, norms, ReLU, pooling), so no '
-    'QK^T and AV and no other function. Two-stage detectors with 1000 boxes '
-    'and 100 masks.',
+    'paper-style G': "The count of mmcv's counter, as of the paper's tools: "
+    'modules (convolutions, linear layers, norms, ReLU, pooling), without '
+    'QK^T, AV and other functions. Two-stage detectors with 1000 boxes and '
+    '100 masks.',
     'all G': 'Every product of convolutions, linear layers and matrices, '
     'attention and deformable heads included; no biases and norms.',
-    'small-paper': "Table 13's SMT-S, which the paper's columns are for; "
-    "'small' is the SMT-S whose weights were released, and what our configs "
+    'small-paper': "Table 13's SMT-S, to which the paper's columns refer; "
+    "'small' is the SMT-S whose weights were released, which our configs "
     'train.',
     'best': "The validation with the highest first column; 'last' is the one "
     'after the last epoch or iteration so far.',
-    'difference': "From the paper's, in points.",
+    'difference': "Difference from the paper's accuracy, in points.",
 }
 
 
@@ -37,9 +37,10 @@ def collect_part(
 
     Args:
         part (Part): The part of the paper's table.
-        work_dirs (Path): Folder of the runs, named as their configs.
+        work_dirs (Path): Folder of the runs, named after their configs.
         baselines (bool): Measure the rows of other backbones too.
-        measured (dict): Models that are measured; extended in place.
+        measured (dict): Costs of the models measured so far; extended in
+            place.
     """
     rows = []
     for row in part.rows:
@@ -72,7 +73,7 @@ def collect_part(
 def measure_row(
     part: Part, row: Row, arch: str | None, measured: dict
 ) -> dict:
-    """Count parameters and MACs, or give the reason why not."""
+    """Count a row's parameters and MACs, or return the reason for none."""
     key = (part.config, row.backbone, row.size, arch)
     if key not in measured:
         try:
@@ -91,7 +92,7 @@ def measure_row(
 def read_row(
     part: Part, row: Row, schedule: str, config: str, work_dirs: Path
 ) -> dict:
-    """Read the scores of a config's run, or the reason why there are none."""
+    """Read the scores of a config's run, or return the reason for none."""
     entry: dict[str, Any] = dict(config=config, schedule=schedule)
     try:
         cfg = models.load_config(config, part.host)
@@ -130,7 +131,7 @@ def read_row(
 
 
 def describe_state(run: Run) -> str:
-    """Return how far a run is."""
+    """Describe the progress of a run."""
     if not run.scores:
         return 'no validation yet'
     if run.finished:
@@ -171,7 +172,7 @@ def print_table(table: dict) -> None:
 
 
 def score_lines(row: dict, run: dict) -> list[list[str]]:
-    """Return the paper's line, the best, the last and their differences."""
+    """Return lines of the paper's scores, a run's, and their differences."""
     paper = row['paper']['scores'][run['schedule']]
     columns = list(paper)
     lines = [
@@ -207,9 +208,9 @@ def format_number(value: Decimal | None) -> str:
 
 
 def print_aligned(lines: list[list[str]], left: int) -> None:
-    """Print columns, the first ``left`` flush left.
+    """Print aligned columns, the first ``left`` flush left.
 
-    Lines that are cut short by a remark do not widen them.
+    The remark at the end of a shorter line does not widen its column.
     """
     full = len(lines[0])
     sized = [line if len(line) == full else line[:-1] for line in lines]

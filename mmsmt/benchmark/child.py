@@ -1,6 +1,6 @@
-"""One measurement, in a process of its own.
+"""Run one measurement in its own process.
 
-``python -m mmsmt.benchmark.child NAME``; the rest is in the environment
+``python -m mmsmt.benchmark.child NAME``; the settings are in the environment
 variable ``MMSMT_BENCHMARK``. Prints one line of JSON.
 """
 
@@ -22,7 +22,7 @@ MEASUREMENTS = dict(
 
 
 def child_args() -> argparse.Namespace:
-    """Return the parent's settings, after setting PyTorch up for them."""
+    """Configure PyTorch by the parent's settings, and return them."""
     args = argparse.Namespace(**json.loads(os.environ['MMSMT_BENCHMARK']))
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -31,14 +31,14 @@ def child_args() -> argparse.Namespace:
     )
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise SystemExit('There is no GPU that PyTorch can use')
-    if args.device == 'cpu':  # fail before the system kills a neighbour
+    if args.device == 'cpu':  # fail before the system is out of memory
         lines = Path('/proc/meminfo').read_text().splitlines()
         (available,) = (x for x in lines if x.startswith('MemAvailable'))
         used = int(Path('/proc/self/statm').read_text().split()[0])
         limit = used * resource.getpagesize()
         limit += int(0.95 * 1024 * int(available.split()[1]))
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    torch.backends.cudnn.allow_tf32 = False  # as for products, by default
+    torch.backends.cudnn.allow_tf32 = False  # the default for matrix products
     torch.manual_seed(0)
     return args
 

@@ -5,19 +5,19 @@
     mmsmt benchmark --rows mmsmt plain --tasks detector --dtypes bf16
     mmsmt benchmark --release ~/SMT         with the authors' code
     mmsmt benchmark --sizes 224x224 512x512 800x1344 --plot growth.png
-                                                      how the cost grows
+                                            plot the cost over image size
 
-Each measurement is a process of its own, and the rows take turns, as often as
---repeats says: they meet the same machine, and the peak of memory is theirs
-alone. Printed are medians with the lowest and the highest. Memory is what a
-pass needs above the model at rest: the high-water mark of the process on a
-CPU, of PyTorch's allocator on a GPU.
+Each measurement runs in its own process, so that the peak of memory belongs to
+one row. The rows alternate, --repeats times, so that all run under the same
+conditions. Medians are printed, with the minimum and the maximum. Memory is
+the peak of a pass above the model at rest: the high-water mark of the process
+on a CPU, of PyTorch's allocator on a GPU.
 
-The floor of a row is the longer of two times that nothing can beat here: its
-products (not what with_cp recomputes) at the rate of the machine's best matrix
-product, and the memory that it must cross (training: what autograd keeps,
-written once and read once) at the bandwidth of a copy. Both are measured
-first, in the same run.
+The floor of a row is the longer of two lower bounds of its time: its products
+(without those that with_cp recomputes) at the rate of the machine's fastest
+matrix product, and its memory traffic (in training, the tensors that autograd
+keeps, written once and read once) at the bandwidth of a copy. Both rates are
+measured first, in the same run.
 
 Needs a checkout (the plain form is tests/support/plain_smt.py) and Linux.
 """
@@ -50,13 +50,13 @@ OUT_OF_MEMORY = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line of ``benchmark``."""
+    """Add the arguments of ``benchmark``."""
     parser.add_argument(
         '--rows', nargs='+', choices=(*SMT_ROWS, *PEERS), metavar='ROW',
         help=f'some of: {", ".join((*SMT_ROWS, *PEERS))} (default: all but '
-        'the compiled and the release)',
+        "'mmsmt compiled' and 'release')",
     )  # fmt: skip
-    parser.add_argument('--arch', default='small', help='of SMT')
+    parser.add_argument('--arch', default='small', help='arch of SMT')
     parser.add_argument(
         '--tasks', nargs='+', choices=TASKS, default=TASKS[:2],
         help='inference and training (forward and backward) of the backbone, '
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         '--sizes', nargs='+', type=parse_size, default=[(800, 1344)],
-        metavar='HxW', help='of the images (default: 800x1344)',
+        metavar='HxW', help='sizes of the images (default: 800x1344)',
     )  # fmt: skip
     parser.add_argument('--batch', nargs='+', type=int, default=[1])
     parser.add_argument(
@@ -75,19 +75,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--device',
         choices=('cpu', 'cuda'),
-        help='default: cuda where there is one',
+        help='default: cuda if available',
     )
-    parser.add_argument('--threads', type=int, help='of the CPU')
+    parser.add_argument('--threads', type=int, help='CPU threads')
     parser.add_argument(
         '--release', type=Path, metavar='PATH',
         help="a clone of the authors' repository, measured as one more row",
     )  # fmt: skip
-    parser.add_argument('--json', type=Path, help='write the figures here too')
-    parser.add_argument('--plot', type=Path, help='draw them over image size')
+    parser.add_argument('--json', type=Path, help='file for the results')
+    parser.add_argument(
+        '--plot', type=Path, help='plot of them over image size'
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Refuse options that do not go together; complete the rows."""
+    """Reject conflicting options, and complete the list of rows."""
     if min(args.batch) < 1 or args.repeats < 1:
         raise UsageError('--batch and --repeats must be at least 1')
     for path in filter(None, (args.json, args.plot)):
@@ -158,7 +160,7 @@ def main(args: argparse.Namespace) -> None:
         ]
         results += measure_case(args, case, rows, machine)
         print(format_table(results[-len(rows) :]), flush=True)
-        if args.json:  # what is measured so far is not lost
+        if args.json:  # keep the results so far
             args.json.write_text(
                 json.dumps(dict(machine=machine, results=results), indent=1)
             )
@@ -167,7 +169,14 @@ def main(args: argparse.Namespace) -> None:
 
 
 def run_one(args: argparse.Namespace, name: str, **case: object) -> dict:
-    """Run one measurement in a new process; ``failed`` says why not."""
+    """Run one measurement in a new process.
+
+    Returns:
+        dict: The measurement, or ``failed`` with the reason if memory ran out.
+
+    Raises:
+        UserError: The process failed for another reason.
+    """
     child = dict(case, arch=args.arch, device=args.device)
     child.update(threads=args.threads)
     child['release'] = str(args.release.resolve()) if args.release else None

@@ -1,4 +1,4 @@
-"""The machine: its limits, clocks and memory."""
+"""Limits, clocks and memory of the machine."""
 
 import argparse
 import platform
@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 def measure_machine(args: argparse.Namespace) -> dict:
-    """Measure the limits that every row meets."""
+    """Measure the rates of matrix products and the memory bandwidth."""
     if (args.device, torch.__version__[:4]) == ('cpu', '2.1.') and (
         'fp16' in args.dtypes
     ):
@@ -34,7 +34,7 @@ def measure_machine(args: argparse.Namespace) -> dict:
         dtype = getattr(torch, DTYPES[name])
         x = torch.randn(1, n, n, n * n // 4, device=args.device, dtype=dtype)
         w = torch.randn(n * n // 4, x.shape[3], device=x.device, dtype=dtype)
-        # A CPU's two libraries differ: as a product and as a convolution.
+        # On a CPU two libraries compute products and convolutions.
         ways = [lambda x=x, w=w: F.linear(x, w)]
         if args.device == 'cpu':
             image, kernel = x.permute(0, 3, 1, 2), w[:, :, None, None]
@@ -63,14 +63,14 @@ def measure_machine(args: argparse.Namespace) -> dict:
 
 
 def cpu_name() -> str:
-    """Return the model of the CPU."""
+    """Return the model name of the CPU."""
     lines = Path('/proc/cpuinfo').read_text().splitlines()
     names = [line for line in lines if line.startswith('model name')]
     return names[0].split(':')[1].strip() if names else platform.machine()
 
 
 def clock(run: Callable[[], object], device: str) -> float:
-    """Return the seconds of one call."""
+    """Measure the duration of one call, in seconds."""
     wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
     wait()
     start = time.perf_counter()
@@ -80,7 +80,7 @@ def clock(run: Callable[[], object], device: str) -> float:
 
 
 def median_time(run: Callable[[], object], device: str, first: float) -> float:
-    """Return the median of a first call's time and of two seconds' more."""
+    """Return the median time of calls over two seconds, ``first`` included."""
     times = [first]
     while sum(times) < 2 and len(times) < 50:
         times.append(clock(run, device))

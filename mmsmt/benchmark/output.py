@@ -1,4 +1,4 @@
-"""Print and draw the figures."""
+"""Format and plot benchmark results."""
 
 from pathlib import Path
 

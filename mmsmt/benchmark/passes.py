@@ -1,4 +1,4 @@
-"""One pass of a task: how long it takes, and what it cannot do without."""
+"""Measure one pass of a task, and count its minimal cost."""
 
 import argparse
 from collections.abc import Callable
@@ -18,7 +18,7 @@ TASKS = ('inference', 'training', 'detector')
 
 
 def make_targets(size: tuple[int, int]) -> object:
-    """Make the annotations of an image: eight objects."""
+    """Make the annotations of an image with eight objects."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
@@ -51,7 +51,7 @@ def make_targets(size: tuple[int, int]) -> object:
 def make_pass(
     args: argparse.Namespace, model: Any, size: tuple[int, int]
 ) -> Callable[[], None]:
-    """Make a function that does the task once, on random images."""
+    """Make a function that runs the task once on random images."""
     shape = (args.batch, 3, *size)
     images = torch.rand(shape, device=args.device)
     autocast = (
@@ -103,12 +103,12 @@ def measure_pass(args: argparse.Namespace) -> dict:
         model.compile(dynamic=False)
     if args.task == 'detector':
         model = build_detector(model)
-        if args.dtype == 'bf16':  # mmcv's nms and RoIAlign have no such kernel
+        if args.dtype == 'bf16':  # mmcv's nms and RoIAlign lack bf16
             keep_in_fp32(model)
     model = model.to(args.device)
     size = tuple(args.size)
-    compiled = args.row == 'mmsmt compiled'  # for this size alone
-    make_pass(args, model, size if compiled else (64, 64))()  # libraries, too
+    compiled = args.row == 'mmsmt compiled'  # for one size only
+    make_pass(args, model, size if compiled else (64, 64))()  # warm-up
     once = make_pass(args, model, size)
     model.zero_grad()
     if args.device == 'cuda':
@@ -126,12 +126,12 @@ def measure_pass(args: argparse.Namespace) -> dict:
 
 
 def measure_costs(args: argparse.Namespace) -> dict:
-    """Count the cost of each row."""
+    """Count the operations and bytes of each row."""
     return {row: count_cost(args, row) for row in args.rows}
 
 
 def count_cost(args: argparse.Namespace, row: str) -> dict:
-    """Count the operations and bytes that the task cannot do without."""
+    """Count the operations and bytes that the task needs at least."""
     size = tuple(args.size)
     stored = args.task == 'training' and row != 'mmsmt with_cp'
     row = row.removesuffix(' with_cp')
@@ -152,8 +152,8 @@ def count_cost(args: argparse.Namespace, row: str) -> dict:
     model.train(training)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        # The meta device's own would keep the whole map. This keeps less than
-        # a kernel does.
+        # On the meta device attention would keep the whole N x N map. This
+        # replacement keeps less than a fused kernel.
         mock.patch('mmsmt.layers.attention.attend', lambda q, k, v: q * v),
     ):
         outs = model(image)
@@ -166,5 +166,5 @@ def count_cost(args: argparse.Namespace, row: str) -> dict:
             if key not in weights
         )
         crossed += 2 * activations * floats // 4
-    passes = 3 if training else 1  # what is recomputed could be stored
+    passes = 3 if training else 1  # recomputation is not counted
     return dict(flops=2 * macs * passes, bytes=crossed + parameters * passes)

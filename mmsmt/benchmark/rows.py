@@ -1,4 +1,4 @@
-"""The models that the benchmark compares."""
+"""Models that the benchmark compares."""
 
 import argparse
 import importlib
@@ -46,11 +46,11 @@ DEFAULT_ROWS = ('mmsmt', 'mmsmt with_cp', 'plain', *PEERS)
 
 
 def build_backbone(args: argparse.Namespace, row: str) -> nn.Module:
-    """Build a row's backbone: images to maps at strides 4, 8, 16, 32.
+    """Build a row's backbone, which returns maps at strides 4, 8, 16, 32.
 
     Args:
-        args (argparse.Namespace): ``arch``, and ``release``, the path of a
-            clone of the authors' code.
+        args (argparse.Namespace): Settings with ``arch``, and ``release``, the
+            path of a clone of the authors' code.
         row (str): One of :data:`SMT_ROWS` and :data:`PEERS`.
     """
     if row in ('plain', 'release') and args.arch not in SMT.ARCHS:
@@ -78,10 +78,10 @@ def import_file(path: Path, name: str) -> Any:
 
 
 def import_release(clone: Path, arch: Arch) -> nn.Module:
-    """Build the authors' backbone, returning the maps of its stages.
+    """Build the authors' backbone with the maps of all stages as output.
 
-    What their file imports besides PyTorch but does not compute with is
-    replaced by mocks, so that it need not be installed.
+    Packages that their file imports but does not compute with are replaced by
+    mocks, so that they need not be installed.
     """
     layers: Any = ModuleType('timm.models.layers')
     layers.DropPath, layers.trunc_normal_ = DropPath, trunc_normal_
@@ -96,7 +96,7 @@ def import_release(clone: Path, arch: Arch) -> nn.Module:
         module = import_file(clone / 'models' / 'smt.py', 'released_smt')
 
     class Released(module.SMT):  # type: ignore[name-defined]
-        """Its forward_features, returning every stage's map."""
+        """The authors' SMT with the maps of all stages as output."""
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
             outs = []

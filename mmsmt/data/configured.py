@@ -1,4 +1,4 @@
-"""Find and move the datasets that a config names."""
+"""Find the datasets of a config, and change their folders."""
 
 import os
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ SPLITS = ('train', 'val', 'test')
 
 
 def iter_datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
-    """Yield the settings of a loader's datasets, inside wrappers too.
+    """Yield the settings of a loader's datasets, also inside wrappers.
 
     Args:
         cfg (Config): The config.
-        loader (str): Such as ``train_dataloader``.
+        loader (str): Name of the loader, such as ``train_dataloader``.
     """
     todo = [(cfg.get(loader) or {}).get('dataset')]
     while todo:
@@ -37,8 +37,8 @@ def set_data_root(cfg: Config, root: str) -> None:
     """Replace every ``data_root``, in loaders and evaluators.
 
     Args:
-        cfg (Config): Changed in place.
-        root (str): The folder to use instead.
+        cfg (Config): The config, changed in place.
+        root (str): The new folder.
     """
     old = {
         dataset['data_root'].rstrip('/')

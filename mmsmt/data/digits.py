@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 STAMP = 'digits.json'
 NUM_VAL_DIGITS = 397
-"""Of the 1,797 digits, those that only validation scenes use."""
+"""Number of the 1,797 digits that are reserved for validation scenes."""
 
 # COCO's 80 category ids and names, in order; the digits take the first ten.
 COCO_IDS = [
@@ -63,11 +63,11 @@ class Instance:
     """A digit in a scene.
 
     Args:
-        digit (int): 0 to 9.
-        source (int): Its row in scikit-learn's digits.
-        color (np.ndarray): RGB, 0 to 255.
-        mask (np.ndarray): (H, W) bool, the pixels that are seen of it.
-        full_area (int): Its pixels before others covered it.
+        digit (int): Class of the digit, 0 to 9.
+        source (int): Row in scikit-learn's digits.
+        color (np.ndarray): RGB color, 0 to 255.
+        mask (np.ndarray): (H, W) bool, True at visible pixels.
+        full_area (int): Number of pixels before other digits covered it.
     """
 
     digit: int
@@ -96,8 +96,8 @@ class Scene:
 
     Args:
         image (np.ndarray): (H, W, 3) uint8, RGB.
-        background (np.ndarray): The same before any digit.
-        instances (list[Instance]): From the farthest to the nearest.
+        background (np.ndarray): The image before any digit is drawn.
+        instances (list[Instance]): Digits from the farthest to the nearest.
     """
 
     image: np.ndarray
@@ -109,7 +109,7 @@ def digit_rows(split: str) -> np.ndarray:
     """Return the rows of scikit-learn's digits that a split uses.
 
     Args:
-        split (str): ``train`` or ``val``; they share none.
+        split (str): ``train`` or ``val``; no digit is in both.
 
     Returns:
         np.ndarray: Row numbers.
@@ -121,14 +121,14 @@ def digit_rows(split: str) -> np.ndarray:
 
 
 class SceneMaker:
-    """Draw scenes; the same seed, split and index give the same one.
+    """Deterministic generator of scenes, by seed, split and index.
 
     Args:
         split (str): ``train`` or ``val``.
         size (tuple[int, int]): Height and width of the images, in pixels.
-        max_digits (int): Each scene has 1 to this many.
-        scales (tuple[float, float]): Digits' heights, as fractions of the
-            image's shorter side.
+        max_digits (int): Maximum number of digits in a scene.
+        scales (tuple[float, float]): Range of the digits' heights, as
+            fractions of the image's shorter side.
         seed (int): Seed of the random numbers.
     """
 
@@ -173,7 +173,7 @@ class SceneMaker:
         return image.clip(0, 160).astype(np.uint8)
 
     def _add(self, scene: Scene, rng: np.random.Generator) -> None:
-        """Place one digit where it hides no earlier one."""
+        """Place one digit where half of each earlier one stays visible."""
         for _ in range(20):
             row = int(rng.choice(self.rows))
             alpha = self._sprite(row, rng)
@@ -189,8 +189,8 @@ class SceneMaker:
                 for other in scene.instances
             ):
                 continue
-            # Each channel is bright or dark, one at least bright: apart from
-            # any background.
+            # Each channel is bright or dark, at least one is bright: a
+            # contrast to any background.
             bright = rng.random(3) < 0.5
             bright[rng.integers(3)] = True
             color = np.where(
@@ -215,8 +215,8 @@ class SceneMaker:
     def _sprite(self, row: int, rng: np.random.Generator) -> np.ndarray:
         """Enlarge and rotate a digit; return its opacity, 0 to 1, cropped.
 
-        It is drawn hard-edged at four times the size, so that only pixels on
-        an edge are mixed.
+        The digit is thresholded at four times the size, so that only pixels
+        on an edge have an opacity between 0 and 1.
         """
         height = rng.uniform(*self.scales) * min(self.size)
         side = max(8, round(height)) * 12 // 8
@@ -245,24 +245,26 @@ def write(
     seed: int = 0,
     force: bool = False,
 ) -> bool:
-    """Write a dataset in the folders and files of a large one.
+    """Write a dataset of digits in the layout of a large dataset.
 
-    The whole appears at once: an interrupted run leaves nothing at ``out``.
+    The dataset is written elsewhere and moved to ``out`` when complete: an
+    interrupted run leaves nothing there.
 
     Args:
         layout (str): ``coco``, ``ade20k`` or ``imagenet``.
-        out (Path): What a config calls ``data_root``.
-        num_train (int): Training images.
-        num_val (int): Validation images.
-        size (tuple[int, int]): Height and width, in pixels.
+        out (Path): Folder of the dataset, ``data_root`` in a config.
+        num_train (int): Number of training images.
+        num_val (int): Number of validation images.
+        size (tuple[int, int]): Height and width of the images, in pixels.
         seed (int): Seed of the random numbers.
-        force (bool): Make it again where it is there already.
+        force (bool): Replace a dataset that this tool wrote earlier.
 
     Returns:
-        bool: False if it was there already and is kept.
+        bool: False if an earlier dataset with these settings is kept.
 
     Raises:
-        FileExistsError: ``out`` holds something that is not this tool's.
+        FileExistsError: ``out`` holds other files, or a dataset with other
+            settings.
     """
     out = Path(out).resolve()
     settings = dict(
@@ -276,8 +278,8 @@ def write(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not stamp.is_file():
             raise FileExistsError(
-                f"'{out}' holds something that was not made by this tool; it "
-                'is left alone. Choose another folder.'
+                f"'{out}' holds files that this tool did not write; it is "
+                'left alone. Choose another folder.'
             )
         if not force:
             made = json.loads(stamp.read_text())
@@ -289,7 +291,7 @@ def write(
                 )
                 raise FileExistsError(
                     f"'{out}' holds digits with other settings: {changed}. "
-                    'Use --force to make them again, or another folder.'
+                    'Use --force to replace them, or choose another folder.'
                 )
             return False
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -319,7 +321,7 @@ def _write_all(out: Path, settings: dict) -> None:
         progress = tqdm(
             range(count),
             desc=f'{layout} {split}',
-            disable=None,  # where there is no terminal
+            disable=None,  # disabled without a terminal
         )
         LAYOUTS[layout](out, split, ((i, scenes(i)) for i in progress))
     (out / STAMP).write_text(json.dumps(settings))
@@ -332,7 +334,7 @@ def _write_coco(out: Path, split: str, scenes: Scenes) -> None:
     """Write COCO's layout.
 
     ``annotations/instances_*2017.json`` has COCO's 80 categories, so that any
-    COCO config runs; ``digits_*2017.json`` is the same with ten, named 0 to 9.
+    COCO config runs; ``digits_*2017.json`` has ten, named 0 to 9.
     """
     from pycocotools import mask as rle
 
@@ -404,8 +406,8 @@ def _write_ade20k(out: Path, split: str, scenes: Scenes) -> None:
 def _write_imagenet(out: Path, split: str, scenes: Scenes) -> None:
     """Write ImageNet's layout.
 
-    One digit an image, under the folders of the first ten classes; with
-    mmpretrain's lists, since it needs 1000 folders where there is none.
+    One digit per image, in the folders of the first ten classes. Annotation
+    lists are written too: without them mmpretrain requires 1000 folders.
     """
     for wnid in IMAGENET_WNIDS:
         (out / split / wnid).mkdir(parents=True)

@@ -14,7 +14,7 @@ from mmsmt.errors import UsageError, UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line of ``digits``."""
+    """Add the arguments of ``digits``."""
     parser.add_argument('--layout', choices=digits.LAYOUTS, required=True)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     parser.add_argument('--train', type=int, default=2000, metavar='N')
@@ -25,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=(160, 160),
         metavar=('H', 'W'),
-        help='of the images, in pixels (default: 160 160)',
+        help='size of the images, in pixels (default: 160 160)',
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
-        '--force', action='store_true', help='replace what is there'
+        '--force', action='store_true', help='replace existing digits'
     )
 
 

@@ -40,7 +40,7 @@ LAYOUTS: dict[str, tuple[str, str]] = {
 
 
 class DataError(UserError):
-    """The data is missing or does not fit the config."""
+    """Error for data that is missing or does not fit the config."""
 
 
 def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
@@ -48,11 +48,11 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
 
     Args:
         cfg (Config): The config.
-        loaders (Iterable[str]): Names of the loaders that will be used.
+        loaders (Iterable[str]): Names of the loaders to check.
 
     Raises:
-        DataError: It names the path that is missing, the expected layout and
-            where to get the data.
+        DataError: A path is missing; the message names it, the expected
+            layout and the source of the data.
     """
     for loader in loaders:
         for dataset in iter_datasets(cfg, loader):
@@ -76,10 +76,10 @@ def _describe_missing(loader: str, dataset: ConfigDict, path: Path) -> str:
         text += (
             f'\n\n{name} expects under {root}/\n    {layout}\n\n'
             f'Get it from {source}\n'
-            f'and put or link it there, or say where {what} is '
+            f'and put or link it there, or give the folder of {what} '
             'with --data-root DIR.'
         )
-    return f'{text}\nTo see everything run without any download: make demo'
+    return f'{text}\nTo try mmsmt without any download: make demo'
 
 
 def _iter_paths(dataset: ConfigDict) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 Writes scenes of digits in COCO's layout, trains
 configs/demo/mask_rcnn_smt_t_digits.py with the train command, and draws a
-learning curve and predictions. Interrupted, it resumes where it was.
+learning curve and predictions. An interrupted demo resumes when run again.
 """
 
 import argparse
@@ -29,15 +29,19 @@ COMMAND = (sys.executable, '-m', 'mmsmt')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line of ``demo``."""
+    """Add the arguments of ``demo``."""
     parser.add_argument('--data', type=Path, default=Path('data/demo_digits'))
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/demo')
     )
-    parser.add_argument('--train', type=int, default=1440, help='images')
-    parser.add_argument('--val', type=int, default=100, help='images')
     parser.add_argument(
-        '--epochs', type=int, help='fewer or more than the config has'
+        '--train', type=int, default=1440, help='training images'
+    )
+    parser.add_argument(
+        '--val', type=int, default=100, help='validation images'
+    )
+    parser.add_argument(
+        '--epochs', type=int, help="epochs to train (default: the config's)"
     )
 
 
@@ -50,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
             'coco', args.data, args.train, args.val, size=(128, 128)
         )
     except FileExistsError as error:
-        raise UserError(f'{error} (Here: --data DIR.)') from None
+        raise UserError(f'{error} (Set it by --data DIR.)') from None
     print(f'Data: {args.data}' + ('' if made else ' (kept)'), flush=True)
     epochs = args.epochs or Config.fromfile(config).train_cfg.max_epochs
     try:
@@ -62,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     curve = draw_curve(
         read_records(args.work_dir), args.work_dir / 'learning_curve.png'
     )
-    # The hosts' notices would hide the result.
+    # Suppress the hosts' notices, which would hide the result.
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         sheet = draw_predictions(
@@ -96,7 +100,7 @@ def train(config: str, data: Path, work_dir: Path, epochs: int) -> dict:
     for record in read_records(work_dir):
         if BOX in record and record['step'] == epochs:
             return record
-    # Interrupted between the last epoch and its evaluation.
+    # The run was interrupted between the last epoch and its evaluation.
     out = work_dir / 'test'
     line = [*COMMAND, 'test', config, work_dir / f'epoch_{epochs}.pth']
     line += ['--data-root', data, '--work-dir', out]
@@ -105,7 +109,7 @@ def train(config: str, data: Path, work_dir: Path, epochs: int) -> dict:
 
 
 def find_last_epoch(work_dir: Path) -> int:
-    """Return the last epoch that is saved, or 0."""
+    """Return the last saved epoch, or 0."""
     last = work_dir / 'last_checkpoint'
     if not last.is_file():
         return 0

@@ -41,7 +41,7 @@ def draw_curve(records: list[dict], path: Path) -> Path:
 def draw_predictions(
     config: str, checkpoint: Path, data: Path, path: Path, count: int = 12
 ) -> Path:
-    """Draw truth and predictions above 0.5 side by side, per image.
+    """Draw ground truth and predictions with scores above 0.5, per image.
 
     Args:
         config (str): The config file.

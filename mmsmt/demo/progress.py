@@ -27,7 +27,8 @@ def run_with_progress(
         while process.poll() is None:
             time.sleep(0.5)
             line = describe_progress(log.read_text(errors='replace'), epochs)
-            # A line that replaces itself, or elsewhere one for each tenth.
+            # On a terminal one line is rewritten; elsewhere a line is printed
+            # for each tenth.
             mark = line if terminal else re.sub(r'\d %.*', '', line)
             if mark != shown:
                 shown = mark
@@ -46,7 +47,7 @@ def run_with_progress(
 
 
 def describe_progress(log: str, epochs: int) -> str:
-    """Sum up a log of mmengine's in one line."""
+    """Summarize a log of mmengine in one line."""
     steps = re.findall(
         r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].* eta: ([\d:]+)'
         r'.* loss: ([\d.]+)',

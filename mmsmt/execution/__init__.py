@@ -1,7 +1,7 @@
 """Run steps of the model: call, recompute, or compute in bands.
 
-The model calls :func:`run`; its layers ask :mod:`mmsmt.execution.contracts`
-whether a module may be computed in another way than by calling it.
+The model calls :func:`run`; its layers check with
+:mod:`mmsmt.execution.contracts` that a module may be computed without a call.
 """
 
 from .contracts import disabled

@@ -1,10 +1,10 @@
-"""Check that a module may be computed in another way than by calling it.
+"""Check that a module may be computed without calling it.
 
 A fast path takes a module's weights and computes its result without the call.
 Tools for quantization, pruning, adapters, observation and sharding rely on the
-call, so the paths are taken only for stock modules that nothing observes. One
-switch turns all of them off: :func:`disabled`, or ``MMSMT_PLAIN=1`` in the
-environment.
+call, so the fast paths apply only to stock modules without hooks.
+:func:`disabled`, or ``MMSMT_PLAIN=1`` in the environment, turns all of them
+off.
 """
 
 import os
@@ -27,8 +27,8 @@ is_compiling = (torch._utils if _OLD_COMPILER else torch.compiler).is_compiling
 def disabled() -> Iterator[None]:
     """Turn every fast path off inside a ``with`` block, for all threads.
 
-    What is computed stays the same to rounding; use it to find out whether a
-    fast path causes a difference.
+    Results stay equal up to rounding; use it to test whether a fast path
+    causes a difference.
     """
     global _plain
     before, _plain = _plain, True
@@ -44,11 +44,11 @@ def enabled() -> bool:
 
 
 def is_stock(module: nn.Module) -> bool:
-    """Check that calling a module does what its stock class defines.
+    """Check that a call of a module runs only its stock class's forward.
 
-    False with a hook of any kind on it (forward, backward, pre, global), a
-    parametrization or a wrapper (their class is another), a replaced
-    ``forward``, a weight that is not a plain tensor (torchao's), and while
+    False for a module with a hook of any kind (forward, backward, pre,
+    global), a parametrization or a wrapper (both change the class), a replaced
+    ``forward``, or a weight that is not a plain tensor (torchao's), and while
     fast paths are turned off.
     """
     return (
@@ -78,7 +78,7 @@ def is_stock(module: nn.Module) -> bool:
 
 
 def inferred_on_cpu(x: Tensor) -> bool:
-    """Check that a result is computed eagerly on a CPU and never derived."""
+    """Check for eager computation on a CPU without gradients."""
     return (
         x.device.type == 'cpu'
         and enabled()

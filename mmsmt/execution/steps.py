@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from .contracts import inferred_on_cpu, is_compiling, is_stock
 
 BAND_BYTES = 6 * 2**20
-"""Bytes that a temporary of a band may take: about a CPU's cache."""
+"""Maximum bytes of a temporary in a band, about the size of a CPU's cache."""
 
 
 def run(
@@ -27,8 +27,8 @@ def run(
     - At inference on a CPU, a step whose ``branch`` declares a halo (rows
       above and below that a row of its result depends on) is computed in
       bands of rows whose temporaries fit the cache. The temporaries of a
-      large map are new pages, which take the system longer to clear than the
-      processor to compute.
+      large map are new pages, and clearing them takes longer than the
+      computation.
     - Otherwise the step is called.
 
     Args:
@@ -36,7 +36,7 @@ def run(
         x (Tensor): The map, (B, C, H, W).
         branch (nn.Module): Mixer or feed-forward, with an attribute ``halo``:
             a number of rows, or None if a row depends on all rows.
-        block (nn.Module): Module whose step it is, with ``with_cp``.
+        block (nn.Module): Module of the step, with an attribute ``with_cp``.
 
     Returns:
         Tensor: The result, (B, C', H, W).
@@ -47,7 +47,7 @@ def run(
         branch.halo is not None
         and inferred_on_cpu(x)
         and not block.training
-        # A smaller map fits whole: no arch has a layer of more channels.
+        # A smaller map fits whole: no arch widens it more than eightfold.
         and 8 * x.numel() * x.element_size() > BAND_BYTES
     ):
         rows = _rows_of_a_band(x, branch)
@@ -65,7 +65,7 @@ def _rows_of_a_band(x: Tensor, branch: nn.Module) -> int:
 def _in_bands(
     step: Callable[[Tensor], Tensor], x: Tensor, rows: int, halo: int
 ) -> Tensor:
-    """Compute a step for so many rows at a time, or for whole images."""
+    """Compute a step in bands of ``rows`` rows, or for whole images."""
     batch, height = x.shape[0], x.shape[2]
     images = max(rows // height, 1)
     out: Any = None
@@ -99,9 +99,9 @@ def _recompute(
 
 
 class _KeepStatistics:
-    """Keep the running statistics of batch norms while a module recomputes.
+    """Context that keeps batch norms' statistics during a recomputation.
 
-    They would be updated twice in each step otherwise.
+    Otherwise they would be updated twice in each step.
     """
 
     def __init__(self, module: nn.Module) -> None:

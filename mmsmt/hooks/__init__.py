@@ -1,4 +1,4 @@
-"""Hooks that every run has: whole checkpoints, and a summary."""
+"""Hooks of every run: complete checkpoint loading, and a summary."""
 
 from .checkpoint import WholeCheckpointHook
 from .summary import SummaryHook

@@ -1,4 +1,4 @@
-"""Load checkpoints completely, or report what does not fit."""
+"""Load checkpoints completely, or report the mismatches."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -10,15 +10,18 @@ from mmsmt.weights import host_models
 
 @HOOKS.register_module()
 class WholeCheckpointHook(Hook):
-    """Refuse a ``load_from`` or ``resume`` file that does not cover the model.
+    """Hook that rejects checkpoints that do not exactly fit the model.
 
-    The message names the file and the config, where :func:`.strict_loader`
-    knows neither; and a partial load is allowed here.
+    Applies to ``load_from`` and ``resume``. Unlike :func:`.strict_loader`, it
+    names the file and the config in its message and can allow a partial load.
 
     Args:
-        strict (bool): False to load what fits and warn, for fine-tuning from
-            a model with other classes. Defaults to True.
+        strict (bool): Set to False to load the matching weights and warn, for
+            fine-tuning from a model with other classes. Defaults to True.
     """
+
+    # Before an averaged model (EMAHook) loads the checkpoint too.
+    priority = 'VERY_HIGH'
 
     def __init__(self, strict: bool = True) -> None:
         self.strict = strict
@@ -27,17 +30,17 @@ class WholeCheckpointHook(Hook):
         """Compare names and shapes before the weights are copied.
 
         Raises:
-            CheckpointError: They are not exactly the model's; it says what is
-                missing or unexpected, and which config the file looks like.
+            CheckpointError: Names or shapes differ from the model's; the
+                message lists the differences and matching configs.
         """
         model = host_models.bare_model(runner.model)
         state = host_models.match_names(model, checkpoint)
-        # mmengine looks here only, and loads nothing if it is elsewhere.
+        # mmengine loads the weights under this key only.
         checkpoint['state_dict'] = state
         problems = weights.describe_mismatches(model.state_dict(), state)
         if not problems:
             return
-        # A run that resumes continues with the same model.
+        # A resumed run has the same model.
         if self.strict or runner._resume:
             raise weights.CheckpointError(
                 f"The checkpoint '{runner.cfg.load_from or 'to resume'}' does "

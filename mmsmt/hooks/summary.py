@@ -1,4 +1,4 @@
-"""Report what is about to run."""
+"""Log a summary of a run before it starts."""
 
 import logging
 
@@ -13,17 +13,17 @@ from mmsmt.weights.host_models import bare_model
 
 @HOOKS.register_module()
 class SummaryHook(Hook):
-    """Say before the first iteration what is about to run.
+    """Hook that logs a summary of the run before its first iteration.
 
-    Data, weights, parameters, and the batch and learning rate beside the
-    recipe's, with a warning where they disagree.
+    It reports data, weights, parameters, batch and learning rate, with a
+    warning if the learning rate does not fit the batch.
     """
 
     priority = 'LOWEST'
     loaded: str | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remember that something was loaded."""
+        """Record the source of the loaded weights."""
         what = 'resumed' if runner.cfg.get('resume') else 'loaded'
         where = runner.cfg.get('load_from') or runner.work_dir
         self.loaded = f'{what} from {where}'
@@ -55,7 +55,7 @@ class SummaryHook(Hook):
         scaling = cfg.get('auto_scale_lr') or {}
         scaled = scaling.get('enable', False)
         recipe = scaling.get('base_batch_size')
-        if recipe and scaled:  # said in mmengine's terms, of one iteration
+        if recipe and scaled:  # mmengine's value is per iteration
             recipe = round(recipe * accumulate)
         lines = [
             f'data       {len(dataset)} images'

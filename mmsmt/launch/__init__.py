@@ -1,6 +1,6 @@
-"""Make a config ready from the command line, and run it.
+"""Prepare a config from the command line, and run it with mmengine.
 
-The runs are mmengine's. What would break later is found before.
+Problems that would stop a run later are reported before it starts.
 """
 
 from .config import LaunchError, add_common_arguments, load_config

@@ -1,4 +1,4 @@
-"""Read the checkpoint of a run before mmengine does."""
+"""Check the checkpoint of a run before mmengine loads it."""
 
 from urllib.parse import urlparse
 
@@ -9,14 +9,18 @@ from .processes import launched_rank
 
 
 def read_safely(checkpoint: str) -> str:
-    """Read a checkpoint once before mmengine does, which may run its code.
+    """Check a checkpoint before mmengine loads it, which may run its code.
+
+    Args:
+        checkpoint (str): A local path or URL.
 
     Returns:
         str: The local file.
 
     Raises:
-        CheckpointError: It is damaged, or a pickle that would call a function.
-        LaunchError: It is at an address that only mmengine can read.
+        CheckpointError: The file is damaged, or a pickle that would call a
+            function.
+        LaunchError: The address is of a kind that only mmengine can read.
     """
     if '://' in checkpoint and urlparse(checkpoint).scheme not in (
         'http',

@@ -14,7 +14,7 @@ OUR_HOOKS = ('mmsmt.WholeCheckpointHook', 'mmsmt.SummaryHook')
 
 
 class LaunchError(UserError):
-    """A run cannot start, or would break later."""
+    """Error for a run that cannot start or would fail later."""
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes (set by dist_train.sh and the like)',
+        help='launcher of the processes (set by dist_train.sh and similar)',
     )
     parser.add_argument(
         '--local_rank',
@@ -70,11 +70,11 @@ def load_config(
         work_dir (str, optional): Folder for logs and checkpoints.
         data_root (str, optional): Folder of the dataset.
         launcher (str): ``none``, ``pytorch``, ``slurm`` or ``mpi``.
-        local_rank (int): Number of this process on its node.
+        local_rank (int): Rank of this process on its node.
 
     Raises:
-        LaunchError: There is no such config, or it cannot be read.
-        EnvironmentProblem: The installed packages do not go together, or the
+        LaunchError: The config is missing or cannot be read.
+        EnvironmentProblem: The installed packages are incompatible, or the
             config's host is not installed.
     """
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
@@ -91,7 +91,7 @@ def load_config(
     add_our_hooks(cfg)
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
-        add_our_hooks(cfg)  # where the options replaced the list
+        add_our_hooks(cfg)  # if the options replaced the list
     cfg.launcher = launcher
     if work_dir:
         cfg.work_dir = work_dir
@@ -103,7 +103,7 @@ def load_config(
 
 
 def add_our_hooks(cfg: Config) -> None:
-    """Append the hooks that every run has, where the config lacks them."""
+    """Append the hooks of every run, unless the config has them."""
     hooks = list(cfg.get('custom_hooks') or [])
     present = {type_name(hook) for hook in hooks}
     for name in OUR_HOOKS:

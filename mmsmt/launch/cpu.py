@@ -12,12 +12,13 @@ from mmengine.utils import digit_version
 def keep_freed_memory() -> bool:
     """Make glibc keep the memory that a step frees for the next one.
 
-    New pages have to be cleared, which takes a sixth of a training step on a
-    CPU at detection size (docs/performance.md); the peak does not change.
-    Left alone where the user has set malloc's variables.
+    Clearing new pages takes a sixth of a training step on a CPU at detection
+    size (docs/performance.md); the peak of memory does not change. Nothing is
+    changed if the user has set malloc's variables.
 
     Returns:
-        bool: True if glibc accepted it; False with another C library.
+        bool: True if glibc accepted the settings; False with another C
+        library or with malloc's variables set.
     """
     tuned = [key for key in os.environ if key.startswith('MALLOC_')]
     if tuned or 'glibc.malloc' in os.environ.get('GLIBC_TUNABLES', ''):
@@ -26,20 +27,20 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     trim_threshold, mmap_threshold = -1, -3  # as in malloc.h
-    # Never trimmed; mapped on its own from 1 GiB on, or from the 32 MiB that
-    # old versions allow.
+    # Never trim; map only blocks from 1 GiB on, or from 32 MiB, the limit of
+    # old versions.
     mapped = any(mallopt(mmap_threshold, 2**n) for n in (30, 25))
     return bool(mapped and mallopt(trim_threshold, -1))
 
 
 def fuse_optimizer(cfg: Config) -> None:
-    """Update all parameters of a group in one kernel.
+    """Set a config's optimizer to ``fused``: one kernel per parameter group.
 
     The equations are the same. mmengine makes a group of each parameter, so
     that PyTorch's loops over them take up to a tenth of a small step.
 
     Args:
-        cfg (Config): Changed in place.
+        cfg (Config): The config, changed in place.
     """
     wrapper = cfg.get('optim_wrapper') or {}
     optimizer = wrapper.get('optimizer') or {}

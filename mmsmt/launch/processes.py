@@ -15,7 +15,7 @@ from .cpu import keep_freed_memory
 
 
 def launched_rank() -> int:
-    """Return this process's rank, known before a process group exists."""
+    """Return this process's rank, also before a process group exists."""
     environ = os.environ
     return int(environ.get('RANK', environ.get('SLURM_PROCID', 0)))
 
@@ -23,11 +23,11 @@ def launched_rank() -> int:
 def use_gloo_without_gpus(cfg: Config) -> None:
     """Start a gloo process group on a machine without GPUs.
 
-    mmengine sets the CUDA device of each process, which raises there; it
-    leaves an existing process group alone.
+    mmengine sets the CUDA device of each process, which raises an error
+    without GPUs; it keeps an existing process group.
 
     Args:
-        cfg (Config): Changed in place.
+        cfg (Config): The config, changed in place.
 
     Raises:
         LaunchError: The launcher is for GPUs only.
@@ -67,7 +67,7 @@ def use_gloo_without_gpus(cfg: Config) -> None:
 
 
 def _replace(value: Any, key: str, old: str, new: str) -> int:
-    """Replace a setting everywhere below; return how often."""
+    """Replace a setting at all levels; return the number of changes."""
     count = 0
     if isinstance(value, dict):
         if value.get(key) == old:

@@ -19,7 +19,7 @@ from .processes import build_runner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line of ``test``."""
+    """Add the arguments of ``test``."""
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     add_common_arguments(parser)
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--show-dir', metavar='DIR', help='save pictures of predictions'
     )
     parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds to show each'
+        '--wait-time', type=float, default=2, help='seconds per picture'
     )
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation'
@@ -86,18 +86,18 @@ def prepare_testing(
     wait_time: float = 2,
     tta: bool = False,
 ) -> None:
-    """Apply the options of testing, and check what can be checked.
+    """Apply the options of testing, and check checkpoint and data.
 
     Args:
-        cfg (Config): Changed in place.
+        cfg (Config): The config, changed in place.
         checkpoint (str): File or URL of a trained model.
         show (bool): Show pictures in a window.
         show_dir (str, optional): Save pictures under this folder.
-        wait_time (float): Seconds to show each.
-        tta (bool): Test-time augmentation, as the config has it.
+        wait_time (float): Seconds to show each picture.
+        tta (bool): Use the config's test-time augmentation.
 
     Raises:
-        LaunchError: A setting of the config is missing.
+        LaunchError: The checkpoint or a setting of the config is missing.
         CheckpointError: The checkpoint cannot be read.
         DataError: A file of the dataset is missing.
     """
@@ -106,7 +106,7 @@ def prepare_testing(
     if not cfg.get('test_dataloader'):
         raise LaunchError(f"'{cfg.filename}' has no test data.")
     cfg.load_from, cfg.resume = read_safely(checkpoint), False
-    for hook in cfg.custom_hooks:  # a config of fine-tuning allows less
+    for hook in cfg.custom_hooks:  # fine-tuning configs may turn it off
         if type_name(hook) == 'WholeCheckpointHook':
             hook.strict = True
     check_data_files(cfg, ('test_dataloader',))
@@ -119,7 +119,7 @@ def prepare_testing(
 def _draw(
     cfg: Config, show: bool, show_dir: str | None, wait_time: float
 ) -> None:
-    """Turn on the host's visualization hook; each has its own settings."""
+    """Turn on the host's visualization hook; settings differ by host."""
     hook = cfg.default_hooks.get('visualization')
     if hook is None:
         raise LaunchError('The config has no visualization hook to draw with.')

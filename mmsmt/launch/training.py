@@ -21,7 +21,7 @@ from .processes import build_runner, launched_rank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line of ``train``."""
+    """Add the arguments of ``train``."""
     parser.add_argument('config', help='config file')
     add_common_arguments(parser)
     parser.add_argument(
@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--finetune',
         metavar='CHECKPOINT',
-        help='start from the weights of a trained model that fit, and report '
-        'those that do not; with --resume, only if there is nothing to resume',
+        help='start from the matching weights of a trained model, and report '
+        'the others; with --resume, only if there is nothing to resume',
     )
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision'
@@ -75,20 +75,21 @@ def prepare_training(
     resume: str | None = None,
     finetune: str | None = None,
 ) -> None:
-    """Apply the options of training, and check what can be checked.
+    """Apply the options of training, and check checkpoints and data.
 
     Args:
-        cfg (Config): Changed in place.
+        cfg (Config): The config, changed in place.
         amp (bool): Automatic mixed precision: on a GPU float16 with loss
             scaling, on a CPU bfloat16.
         auto_scale_lr (bool): Scale the learning rate to the batch.
         resume (str, optional): A checkpoint, or ``auto`` for the last one in
             the work dir.
-        finetune (str, optional): A checkpoint to load as far as it fits,
-            unless there is one to resume.
+        finetune (str, optional): A checkpoint whose matching weights are
+            loaded, unless there is one to resume.
 
     Raises:
-        LaunchError: Something would break, or overwrite an earlier run.
+        LaunchError: A setting or the checkpoint to resume is missing, or the
+            run would overwrite an earlier one.
         CheckpointError: A checkpoint cannot be read.
         DataError: A file of the datasets is missing.
     """
@@ -112,7 +113,7 @@ def _use_mixed_precision(cfg: Config) -> None:
         wrapper.setdefault('loss_scale', 'dynamic')
         return
     wrapper.type = 'mmsmt.CPUAmpOptimWrapper'
-    for key in ('loss_scale', 'dtype'):  # of a GPU's
+    for key in ('loss_scale', 'dtype'):  # for GPUs only
         wrapper.pop(key, None)
     if not cpu_has_bf16() and launched_rank() == 0:
         print(
@@ -125,10 +126,10 @@ def _scale_learning_rate(cfg: Config) -> None:
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise LaunchError(
             '--auto-scale-lr needs auto_scale_lr.base_batch_size in the '
-            'config: the batch its learning rate is for.'
+            'config: the batch that its learning rate is for.'
         )
     cfg.auto_scale_lr.enable = True
-    # mmengine compares with the batch of one iteration.
+    # mmengine compares it with the batch of one iteration.
     accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
     cfg.auto_scale_lr.base_batch_size /= accumulate
 
@@ -136,7 +137,7 @@ def _scale_learning_rate(cfg: Config) -> None:
 def _choose_checkpoint(
     cfg: Config, resume: str | None, finetune: str | None
 ) -> None:
-    """Set what the run starts from; protect an earlier run."""
+    """Set the checkpoint to start from, and protect an earlier run."""
     last = Path(cfg.work_dir, 'last_checkpoint')
     if resume == 'auto' and last.is_file():
         cfg.resume, cfg.load_from = True, None
@@ -159,6 +160,6 @@ def _choose_checkpoint(
     if last.is_file() and not cfg.get('resume'):
         raise LaunchError(
             f"'{cfg.work_dir}' holds a run already, up to "
-            f'{Path(last.read_text().strip()).name}. Use --resume to go on '
-            'with it, or another --work-dir.'
+            f'{Path(last.read_text().strip()).name}. Use --resume to '
+            'resume it, or another --work-dir.'
         )

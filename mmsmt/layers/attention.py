@@ -1,4 +1,4 @@
-"""Multi-head attention over all places of a map."""
+"""Multi-head attention over all positions of a map."""
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
 
 
 def _split(x: Tensor, num_heads: int) -> Tensor:
-    """(B, C, H, W) to (B, heads, H * W, C / heads)."""
+    """Split (B, C, H, W) into (B, heads, H * W, C / heads)."""
     x = nhwc(x).flatten(1, 2)
     return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
@@ -37,11 +37,11 @@ def _split(x: Tensor, num_heads: int) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute ``softmax(Q K^T / sqrt(d)) V`` of (B, heads, N, d) tensors.
 
-    PyTorch's fused kernels never store the N x N map whole. The CPU's is no
-    faster in bf16 than in fp32 (AVX-512 without AMX, torch 2.12); there a few
-    hundred rows of the map at a time, rounded to bf16, take half of its time.
+    PyTorch's fused kernels never store the whole N x N map. On a CPU the fused
+    kernel is no faster in bf16 than in fp32 (AVX-512 without AMX, torch 2.12);
+    a few hundred rows of the map at a time, in bf16, take half of its time.
     """
-    if torch.onnx.is_in_onnx_export():  # not a function of ONNX
+    if torch.onnx.is_in_onnx_export():  # not an operator of ONNX
         scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
         return scores.softmax(dim=3) @ v
     n = k.shape[2]

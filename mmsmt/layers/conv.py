@@ -1,4 +1,4 @@
-"""Convolutions with what follows them: a batch norm, or their input."""
+"""Convolutions followed by a batch norm or by adding their input."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from mmsmt.execution.contracts import inferred_on_cpu, is_stock
 
 
 def is_local(norm: nn.Module) -> bool:
-    """Check that a norm computes each place from that place only.
+    """Check that a norm computes each position from that position only.
 
     True for a batch norm that applies its running statistics, and for the
-    identity that is left where one was folded into a convolution.
+    identity that replaces one folded into a convolution.
     """
     return isinstance(norm, nn.Identity) or _applies_statistics(norm)
 
@@ -22,15 +22,15 @@ def is_local(norm: nn.Module) -> bool:
 def conv_bn(
     conv: nn.Module, bn: nn.Module, x: Tensor, relu: bool = False
 ) -> Tensor:
-    """Compute ``bn(conv(x))``, and ReLU of it if asked for.
+    """Compute ``bn(conv(x))``, optionally followed by ReLU.
 
-    At inference on a CPU, one convolution computes both. ReLU overwrites the
-    result unless a hook may have kept it.
+    At inference on a CPU, one convolution computes both. ReLU is in place
+    unless a hook may hold the result.
 
     Args:
         conv (nn.Module): The convolution.
         bn (nn.Module): The norm after it.
-        x (Tensor): (B, in_channels, H, W).
+        x (Tensor): Input, (B, in_channels, H, W).
         relu (bool): Apply ReLU. Defaults to False.
 
     Returns:
@@ -50,10 +50,10 @@ def conv_bn(
 
 
 def conv_plus_input(conv: nn.Module, x: Tensor) -> Tensor:
-    """Compute ``conv(x) + x``, overwriting the convolution's result.
+    """Compute ``conv(x) + x``, adding in place to the convolution's output.
 
-    Adding to a view of it would make autograd copy slices; a result that a
-    hook may have kept is not overwritten.
+    Adding to a view would trigger CopySlices in autograd. The addition is out
+    of place if a hook may hold the output.
     """
     out = conv(x)
     return out.add_(x) if is_stock(conv) else out + x
@@ -69,21 +69,21 @@ def _fused(conv: nn.Conv2d, bn: Any, x: Tensor) -> Tensor:
         bn.weight,
         bn.bias,
     )
-    # Detached, or autocast would keep a copy of each.
+    # Detached: autocast would cache a copy of each otherwise.
     return F.conv2d(
         x,
         weight.detach(),
         bias.detach(),
         conv.stride,
         conv.padding,
-        # As for a linear layer: PyTorch chooses oneDNN then.
+        # With dilation PyTorch chooses oneDNN, as in layers/linear.py.
         2 if conv.kernel_size == (1, 1) else 1,
         conv.groups,
     )
 
 
 def _applies_statistics(norm: nn.Module) -> bool:
-    """Check for a batch norm with PyTorch's forward and fixed statistics."""
+    """Check for a batch norm with PyTorch's forward and frozen statistics."""
     return (
         type(norm).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
         and not norm.training

@@ -20,12 +20,12 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a linear layer to the channels of a map.
 
     In fp32 on an x86 CPU a stock ``nn.Linear`` is computed as a 1 x 1
-    convolution: oneDNN chooses its kernels by what the processor can do, MKL,
-    which computes PyTorch's matrix products, by its maker.
+    convolution: oneDNN chooses its kernels by the CPU's instruction set. MKL,
+    which computes PyTorch's matrix products, chooses them by the CPU's vendor.
 
     Args:
-        layer (nn.Module): ``nn.Linear``, or what stands in for it.
-        x (Tensor): (B, in_features, H, W).
+        layer (nn.Module): ``nn.Linear`` or its replacement.
+        x (Tensor): Map, (B, in_features, H, W).
 
     Returns:
         Tensor: (B, out_features, H, W), in channels-last memory.
@@ -38,13 +38,13 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
 def linear_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
     """Apply a linear layer and split its result by channels.
 
-    A stock ``nn.Linear`` is computed by a product for each part. Each result
-    is dense, as a convolution needs it; a slice of one wide product would
+    A stock ``nn.Linear`` is computed by a product for each part, so that each
+    result is dense, as convolutions require; a slice of one wide product would
     have to be copied.
 
     Args:
-        layer (nn.Module): ``nn.Linear``, or what stands in for it.
-        x (Tensor): (B, in_features, H, W).
+        layer (nn.Module): ``nn.Linear`` or its replacement.
+        x (Tensor): Map, (B, in_features, H, W).
         parts (int): Number of equal parts.
 
     Returns:
@@ -64,15 +64,15 @@ def linear_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
 
 
 def _slices(size: int, parts: int) -> list[slice]:
-    """Split a range; ONNX's Split, for chunks, differs between opsets."""
+    """Split a range; ONNX's Split, used for ``chunk``, varies by opset."""
     length = size // parts
     return [slice(i * length, (i + 1) * length) for i in range(parts)]
 
 
 def _suits_onednn(x: Tensor) -> bool:
-    """Check where a convolution computes a linear layer faster.
+    """Check that a convolution computes a linear layer faster.
 
-    For less data oneDNN's gradients are slow, or PyTorch does not call it.
+    For smaller inputs oneDNN's gradients are slow, or PyTorch does not use it.
     """
     return (
         HAS_ONEDNN

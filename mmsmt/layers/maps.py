@@ -1,4 +1,4 @@
-"""Memory layout of maps, and what only depends on it."""
+"""Memory layout of maps, and operations that depend on it."""
 
 from collections.abc import Sequence
 
@@ -29,12 +29,12 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 def layer_scale(x: Tensor, gamma: Tensor | None) -> Tensor:
-    """Multiply a (B, C, H, W) map by LayerScale (C,), where there is one."""
+    """Multiply a (B, C, H, W) map by LayerScale (C,), unless it is None."""
     return x if gamma is None else x * gamma[:, None, None]
 
 
 def interleave(maps: Sequence[Tensor]) -> Tensor:
-    """Concatenate N maps so that channel i of each stand together.
+    """Interleave the channels of N maps.
 
     Args:
         maps (Sequence[Tensor]): N maps (B, C / N, H, W).
@@ -42,5 +42,5 @@ def interleave(maps: Sequence[Tensor]) -> Tensor:
     Returns:
         Tensor: (B, C, H, W): channel 0 of each map, channel 1 of each, ...
     """
-    # One copy: stacking on a new last axis concatenates and shuffles.
+    # Stacking on a new last axis concatenates and shuffles in one copy.
     return nchw(torch.stack([nhwc(x) for x in maps], dim=-1).flatten(3))

@@ -1,4 +1,4 @@
-"""Define SMT as the paper writes it."""
+"""Define SMT, in the terms of the paper."""
 
 from .smt import SMT
 

@@ -1,4 +1,4 @@
-"""The archs of SMT (Table 13), and checks of a user's own."""
+"""Archs of SMT (Table 13), and checks of user-defined ones."""
 
 from dataclasses import dataclass, fields
 
@@ -7,20 +7,20 @@ from .checks import check_int
 
 @dataclass(frozen=True)
 class Arch:
-    """Sizes of an SMT; a value per stage where there are four.
+    """Sizes of an SMT; tuples of four have a value per stage.
 
     Args:
         embed_dims (tuple[int, ...]): Channels of the four stages.
         depths (tuple[int, ...]): Blocks of the four stages.
-        mlp_ratios (tuple[float, ...]): Hidden channels of the feed-forward,
-            over those of the stage.
+        mlp_ratios (tuple[float, ...]): Ratios of the feed-forward's hidden
+            channels to the channels of the stage.
         stem_kernel_size (int): Kernel size of the first convolution, odd.
         sam_heads (int): Heads N of the mixed convolution (Eq. 1).
         expand_ratio (int): Expansion of the aggregation (Eq. 2).
         msa_heads (tuple[int, int]): Attention heads of stages 3 and 4.
 
     Raises:
-        TypeError: A value that must be an int is not.
+        TypeError: A value that must be an int is of another type.
         ValueError: A value is out of its range, or the heads do not divide
             the channels.
     """
@@ -89,11 +89,11 @@ base          64, 128, 256, 512     4, 6, 28, 2  8 6 4 2  7    31.524 M
 large         96, 192, 384, 768     4, 6, 28, 4  8 6 4 2  7    79.821 M
 ============= ===================== ============ ======== ==== ==========
 
-There are two SMT-S: ``small`` has released weights; ``small-paper`` is the one
-of Table 13, whose size the paper's detection and segmentation tables report,
-and has none. Table 13 prints depth 3 for the last stage of SMT-L; only 4 gives
-its 80.5 M. SMT-M is left out: its row in Table 13 has 7.85 M parameters, not
-the 6.5 M of Table 14, and no weights exist.
+There are two SMT-S: ``small`` has released weights; ``small-paper`` has none
+and is that of Table 13, whose size the paper's detection and segmentation
+tables report. Table 13 prints depth 3 for the last stage of SMT-L; only 4
+gives its 80.5 M. SMT-M is omitted: its row in Table 13 has 7.85 M parameters,
+not the 6.5 M of Table 14, and no weights exist.
 """
 
 
@@ -101,7 +101,7 @@ def parse_arch(arch: str | dict | Arch) -> Arch:
     """Find an arch by name, or check one given as a dict.
 
     Raises:
-        TypeError: It is neither, or a value is of the wrong type.
+        TypeError: The arch is neither, or a value is of the wrong type.
         ValueError: The name or a key is unknown, a key is missing, or a value
             is out of its range.
     """

@@ -9,8 +9,9 @@ def check_images(x: Tensor, in_channels: int) -> None:
     """Check a batch of images.
 
     Raises:
-        TypeError: It is not a floating-point tensor.
-        ValueError: It is not (B, in_channels, H, W), or below 32 x 32 pixels.
+        TypeError: The batch is not a floating-point tensor.
+        ValueError: The shape is not (B, in_channels, H, W), or the images are
+            below 32 x 32 pixels.
     """
     shape = f'(B, {in_channels}, H, W)'
     if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -31,11 +32,11 @@ def check_images(x: Tensor, in_channels: int) -> None:
 
 
 def check_int(name: str, value: int, low: int, high: int | None = None) -> int:
-    """Return an int from ``low`` to ``high``, both included.
+    """Check that a value is an int from ``low`` to ``high``, and return it.
 
     Raises:
         TypeError: The value is not an int.
-        ValueError: It is out of the range.
+        ValueError: The value is out of the range; both bounds are allowed.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f'{name} must be an int, got {value!r}')
@@ -49,7 +50,7 @@ def check_rates(drop_path_rate: float, layer_scale_init_value: float) -> None:
     """Check the rate of stochastic depth and the value of LayerScale.
 
     Raises:
-        ValueError: One is out of its range.
+        ValueError: A value is out of its range.
     """
     if not 0 <= drop_path_rate < 1:
         raise ValueError(
@@ -63,10 +64,10 @@ def check_rates(drop_path_rate: float, layer_scale_init_value: float) -> None:
 
 
 def parse_out_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
-    """Return indices as a tuple.
+    """Return the indices of output stages as a tuple.
 
     Raises:
-        ValueError: They are not increasing stage numbers from 0 to 3.
+        ValueError: The indices are not increasing numbers from 0 to 3.
     """
     indices = (
         (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)

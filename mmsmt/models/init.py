@@ -14,7 +14,7 @@ from mmsmt.registry import WEIGHT_INITIALIZERS
 
 @WEIGHT_INITIALIZERS.register_module()
 class SMTInit:
-    """Initializer of every parameter of an SMT, as the released code has it.
+    """Initializer of every parameter of an SMT, as in the released code.
 
     Linear weights come from a truncated normal (std 0.02), convolutions from
     a normal with std ``sqrt(2 / fan_out)``; biases are 0. Norms start at 1
@@ -22,7 +22,7 @@ class SMTInit:
     """
 
     def __call__(self, module: nn.Module) -> None:
-        """Draw the weights of a module and of all modules inside it."""
+        """Initialize the weights of a module and of all modules inside it."""
         m: Any  # layers have attributes that nn.Module does not declare
         for m in module.modules():
             how = None
@@ -47,7 +47,7 @@ class SMTInit:
 
     @staticmethod
     def _record(module: Any, how: str | None) -> None:
-        """Tell mmengine's report how parameters were initialized."""
+        """Record the initialization of parameters for mmengine's report."""
         if how is None or not hasattr(module, '_params_init_info'):
             return
         for parameter in module.parameters(recurse=False):
@@ -59,7 +59,7 @@ class SMTInit:
 
 @contextmanager
 def smt_init_first(model: BaseModule) -> Iterator[None]:
-    """Put :class:`SMTInit` before what a model's ``init_cfg`` has."""
+    """Prepend :class:`SMTInit` to a model's ``init_cfg``, in a context."""
     given = model.init_cfg
     rest = [given] if isinstance(given, dict) else list(given or [])
     model.init_cfg = [dict(type='mmsmt.SMTInit'), *rest]
@@ -74,8 +74,8 @@ def strict_init_cfg(
 ) -> dict | list[dict] | None:
     """Replace mmengine's ``Pretrained`` in an ``init_cfg`` by ours.
 
-    Ours loads a checkpoint completely or raises an error; it comes last in a
-    list, so that nothing overwrites what it loads.
+    Ours loads a checkpoint completely or raises an error; it is moved to the
+    end of a list, so that nothing overwrites the loaded weights.
     """
     if init_cfg is None:
         return None

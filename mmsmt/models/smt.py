@@ -5,9 +5,9 @@ Transformer", ICCV 2023, https://arxiv.org/abs/2307.08579. Section, equation
 and table numbers below are the paper's. Released weights:
 https://github.com/AFeng-x/SMT.
 
-Every map between modules is (B, C, H, W), in channels-last memory. How a
-layer is computed is in :mod:`mmsmt.layers`, how a step is (recomputed, or in
-bands of rows) in :mod:`mmsmt.execution`.
+Maps between modules are (B, C, H, W) in channels-last memory. Functions of
+:mod:`mmsmt.layers` compute the layers; :mod:`mmsmt.execution` runs the steps
+of a block (called, recomputed, or in bands of rows).
 """
 
 from collections.abc import Sequence
@@ -36,14 +36,14 @@ ConfigType = dict[str, Any]
 
 
 class Stem(nn.Module):
-    """Image to maps at stride 4: conv, BN, ReLU, conv, then LN (Table 13).
+    """Stem with maps at stride 4: conv, BN, ReLU, conv, LN (Table 13).
 
     Args:
         in_channels (int): Channels of the image.
         embed_dims (int): Channels of the first stage.
         kernel_size (int): Kernel size of the first convolution, 3 or 7.
         norm_cfg (dict): Batch norm between the convolutions.
-        with_cp (bool): Recompute them in the backward pass.
+        with_cp (bool): Recompute the stem in the backward pass.
     """
 
     halo = None  # never computed in bands
@@ -71,7 +71,7 @@ class Stem(nn.Module):
         self.norm = LayerNorm2d(embed_dims, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, embed_dims, ceil(H / 2) // 2, ...)."""
+        """Embed (B, in_channels, H, W) as (B, C, ceil(H / 2) // 2, ...)."""
         x = x.contiguous(memory_format=torch.channels_last)
         return run(self._embed, x, self, self)
 
@@ -81,11 +81,11 @@ class Stem(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Halve the resolution between stages: conv 3x3 stride 2, then LN.
+    """Downsampling between stages: conv 3x3 stride 2, then LN.
 
     Args:
-        in_channels (int): Channels of the stage before.
-        embed_dims (int): Channels of the stage after.
+        in_channels (int): Channels of the previous stage.
+        embed_dims (int): Channels of the next stage.
     """
 
     def __init__(self, in_channels: int, embed_dims: int) -> None:
@@ -94,7 +94,7 @@ class PatchEmbed(nn.Module):
         self.norm = LayerNorm2d(embed_dims, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, embed_dims, ceil(H / 2), ...)."""
+        """Map (B, in_channels, H, W) to (B, embed_dims, ceil(H / 2), ...)."""
         return self.norm(self.proj(x))
 
 
@@ -115,22 +115,22 @@ class MultiHeadMixedConv(nn.Module):
         )
 
     def forward(self, *heads: Tensor) -> tuple[Tensor, ...]:
-        """N maps (B, C / N, H, W) to N maps of the same shape."""
+        """Convolve N maps (B, C / N, H, W) to N maps of the same shape."""
         return tuple(conv(head) for conv, head in zip(self.convs, heads))
 
 
 class ScaleAwareAggregation(nn.Module):
-    """SAA: fuse the scales within and across channel groups (Eq. 2).
+    """SAA: fusion of scales within and across channel groups (Eq. 2).
 
     Group i holds channel i of every head. ``intra`` widens each group,
-    ``inter`` is point-wise over all of them.
+    ``inter`` is point-wise over all groups.
 
     Args:
         embed_dims (int): Channels over all heads.
         num_heads (int): Number of heads N.
-        expand_ratio (int): Widening between ``intra`` and ``inter``.
-        norm_cfg (dict): Batch norm between them.
-        act_cfg (dict): Activation between them.
+        expand_ratio (int): Expansion between ``intra`` and ``inter``.
+        norm_cfg (dict): Batch norm after ``intra``.
+        act_cfg (dict): Activation before ``inter``.
     """
 
     def __init__(
@@ -151,13 +151,13 @@ class ScaleAwareAggregation(nn.Module):
         self.inter = nn.Conv2d(hidden, embed_dims, 1)
 
     def forward(self, *heads: Tensor) -> Tensor:
-        """N maps (B, C / N, H, W) to the modulator (B, C, H, W)."""
+        """Fuse N maps (B, C / N, H, W) into the modulator (B, C, H, W)."""
         groups = interleave(heads)
         return self.inter(self.act(conv_bn(self.intra, self.bn, groups)))
 
 
 class ScaleAwareModulation(nn.Module):
-    """SAM: the value times a modulator made by MHMC and SAA (Eq. 3).
+    """SAM: product of the value and a modulator by MHMC and SAA (Eq. 3).
 
     The arguments are those of :class:`ScaleAwareAggregation`.
     """
@@ -182,11 +182,11 @@ class ScaleAwareModulation(nn.Module):
 
     @property
     def halo(self) -> int | None:
-        """Rows around a row that its result depends on; None: all of them."""
+        """Rows above and below that a row depends on, or None for all."""
         return self.num_heads if is_local(self.saa.bn) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, C, H, W)."""
         heads = linear_parts(self.s, x, self.num_heads)
         modulator = self.saa(*self.mhmc(*heads))
         return linear(self.proj, modulator * linear(self.v, x))
@@ -200,7 +200,7 @@ class MultiHeadSelfAttention(nn.Module):
         num_heads (int): Number of attention heads.
     """
 
-    halo = None  # every place depends on all places
+    halo = None  # every position depends on all positions
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class MultiHeadSelfAttention(nn.Module):
         self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, C, H, W)."""
         q = linear(self.q, x)
         k, v = linear_parts(self.kv, x, 2)
         out = attention(q, k, v, self.num_heads)
@@ -221,14 +221,14 @@ class MultiHeadSelfAttention(nn.Module):
 
 
 class DetailSpecificFFN(nn.Module):
-    """Shunted Transformer's feed-forward: a depth-wise detail added inside.
+    """Feed-forward of Shunted Transformer, with a depth-wise convolution.
 
     ``fc2(GELU(h + dwconv(h)))`` with ``h = fc1(x)`` (Section 3.1).
 
     Args:
         embed_dims (int): Number of channels C.
         hidden_dims (int): Channels between the linear layers.
-        act_cfg (dict): Activation.
+        act_cfg (dict): Activation before ``fc2``.
     """
 
     halo = 1
@@ -245,7 +245,7 @@ class DetailSpecificFFN(nn.Module):
         self.fc2 = nn.Linear(hidden_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, C, H, W)."""
         x = conv_plus_input(self.dwconv, linear(self.fc1, x))
         return linear(self.fc2, self.act(x))
 
@@ -254,10 +254,10 @@ class SMTBlock(nn.Module):
     """A token mixer (SAM or MSA) and a feed-forward, each with a residual.
 
     Args:
-        mixer (nn.Module): Maps (B, C, H, W) to (B, C, H, W), with ``halo``.
+        mixer (nn.Module): Token mixer of (B, C, H, W) maps, with ``halo``.
         embed_dims (int): Number of channels C.
-        mlp_ratio (float): Hidden channels of the feed-forward, over C.
-        drop_path_rate (float): Probability to skip a branch, per sample.
+        mlp_ratio (float): Ratio of the feed-forward's hidden channels to C.
+        drop_path_rate (float): Probability of skipping a branch, per sample.
         layer_scale_init_value (float): Initial LayerScale; 0 means none.
         act_cfg (dict): Activation of the feed-forward.
         with_cp (bool): Recompute the block in the backward pass.
@@ -292,7 +292,7 @@ class SMTBlock(nn.Module):
             self.gamma_2 = nn.Parameter(init.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, C, H, W)."""
         x = run(self._mix, x, self.attn, self)
         return run(self._feed_forward, x, self.mlp, self)
 
@@ -309,8 +309,8 @@ class SMTBlock(nn.Module):
 class SMT(FreezableBackbone):
     """Scale-Aware Modulation Transformer backbone (Table 13, Section 3).
 
-    Four stages at strides 4, 8, 16 and 32: SAM blocks in the first two, SAM
-    and MSA blocks in turn in the third, MSA blocks in the last.
+    Four stages at strides 4, 8, 16 and 32: SAM blocks in the first two,
+    alternating SAM and MSA blocks in the third, MSA blocks in the last.
 
     Args:
         arch (str | dict): ``tiny``, ``small``, ``small-paper``, ``base`` or
@@ -323,7 +323,7 @@ class SMT(FreezableBackbone):
         drop_path_rate (float): Stochastic depth of the last block; it grows
             linearly from 0 over all blocks of the arch. Defaults to 0.
         layer_scale_init_value (float): Initial LayerScale, 0 for none. The
-            released ImageNet-22K weights have it, with 1e-4. Defaults to 0.
+            released ImageNet-22K weights need it, as 1e-4. Defaults to 0.
         frozen_stages (int): -1 freezes nothing, 0 the stem, n the stem and
             the first n stages. Defaults to -1.
         norm_eval (bool): Keep batch norms in evaluation mode while training.
@@ -337,8 +337,8 @@ class SMT(FreezableBackbone):
             memory. Defaults to False.
         init_cfg (dict | list[dict], optional): With ``dict(type='Pretrained',
             checkpoint=...)`` the weights are loaded completely or not at all
-            (:func:`mmsmt.weights.load_weights`). Without one, linear weights
-            are drawn from a truncated normal (std 0.02), convolutions from a
+            (:func:`mmsmt.weights.load_weights`). If None, linear weights are
+            drawn from a truncated normal (std 0.02), convolutions from a
             normal with std ``sqrt(2 / fan_out)``. Defaults to None.
 
     Raises:
@@ -446,14 +446,14 @@ class SMT(FreezableBackbone):
 
         Raises:
             ValueError: There are no weights of that name.
-            CheckpointError: They cannot be downloaded.
+            CheckpointError: The weights cannot be downloaded.
         """
         from mmsmt.weights import build_released
 
         return build_released(cls, name, **kwargs)
 
     def init_weights(self) -> None:
-        """Draw fresh weights, then apply ``init_cfg``."""
+        """Initialize the weights randomly, then apply ``init_cfg``."""
         with smt_init_first(self):
             super().init_weights()
 
@@ -467,8 +467,8 @@ class SMT(FreezableBackbone):
         Returns:
             tuple[Tensor]: For each of ``out_indices``, the map of that stage
             after its norm, (B, embed_dims[i], H / 2^(i+2), W / 2^(i+2)),
-            contiguous. A side that does not divide is rounded up, but down
-            once at stride 4.
+            contiguous. Each halving rounds a side up, except down at
+            stride 4.
 
         Raises:
             TypeError: The input is not a floating-point tensor.
@@ -482,7 +482,7 @@ class SMT(FreezableBackbone):
                 x = block(x)
             x = getattr(self, f'norm{i + 1}')(x)
             if i in self.out_indices:
-                # mmcv's RoIAlign reads memory as dense NCHW whatever the
+                # mmcv's RoIAlign reads memory as dense NCHW and ignores the
                 # strides, without an error.
                 outs.append(x.contiguous())
         return tuple(outs)
@@ -492,8 +492,8 @@ class SMT(FreezableBackbone):
     ) -> tuple[int, int]:
         """Return the depth of a parameter, and the number of depths.
 
-        For layer-wise learning-rate decay: 0 for the stem, then a depth a
-        block; the last is the head's.
+        For layer-wise learning-rate decay: 0 for the stem, then one depth per
+        block; the last depth is the head's.
         """
         mine = param_name.startswith(prefix)
         name = param_name[len(prefix) :] if mine else 'head'

@@ -1,4 +1,4 @@
-"""Names in state dicts: from the release's to those of :class:`SMT`."""
+"""Rename released state dicts to the names of :class:`SMT`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _RENAMES = tuple(
 )
 
 
-# What an SMT may have in a stage; other names are unexpected.
+# Names that an SMT may have in a stage; other names are unexpected.
 _STAGE = re.compile(
     r'(?:patch_embed|norm)([1-4])\.'
     r'|block([1-4])\.\d+\.(?:norm[12]|attn|mlp|gamma_[12])(?:\.|$)'
@@ -38,7 +38,7 @@ _STAGE = re.compile(
 def our_name(name: str) -> str:
     """Rename a released parameter or buffer as in :class:`mmsmt.SMT`.
 
-    Names that are ours already stay.
+    Names that are already ours are unchanged.
     """
     for pattern, replacement in _RENAMES:
         name = pattern.sub(replacement, name)
@@ -46,7 +46,7 @@ def our_name(name: str) -> str:
 
 
 def our_state(state: Mapping[str, Tensor], num_stages: int) -> StateDict:
-    """Rename weights, without the classifier and stages that are not built.
+    """Rename weights; drop the classifier and stages that are not built.
 
     Args:
         state (Mapping[str, Tensor]): Released names or ours.
@@ -66,13 +66,13 @@ def our_state(state: Mapping[str, Tensor], num_stages: int) -> StateDict:
 def strip_prefix(
     state: StateDict, prefix: str, partly: bool = False
 ) -> StateDict:
-    """Cut a prefix off all names that start with it.
+    """Remove a prefix from all names that start with it.
 
     Args:
         state (dict[str, Tensor]): Weights by name.
         prefix (str): The prefix, with its dot.
-        partly (bool): If only some names start with it, take those alone.
-            Defaults to False: the weights stay as they are then.
+        partly (bool): If only some names start with it, keep those only.
+            Defaults to False, which returns such weights unchanged.
     """
     matches = [name.startswith(prefix) for name in state]
     if not (any(matches) if partly else all(matches)):
@@ -92,7 +92,7 @@ def layer_depth(name: str, depths: Sequence[int]) -> tuple[int, int]:
     last depth is that of a head.
 
     Args:
-        name (str): Such as ``block2.0.attn.v.weight``.
+        name (str): Our name, such as ``block2.0.attn.v.weight``.
         depths (Sequence[int]): Number of blocks in each stage.
     """
     number = sum(depths) + 2
@@ -111,7 +111,7 @@ def layer_depth(name: str, depths: Sequence[int]) -> tuple[int, int]:
 def rename_on_load(
     module: Any, state_dict: StateDict, prefix: str, *args: object
 ) -> None:
-    """Rename in place, as a load-state-dict pre-hook of :class:`SMT`."""
+    """Rename weights in place, as a load_state_dict pre-hook of an SMT."""
     mine = {
         name: state_dict.pop(name)
         for name in list(state_dict)

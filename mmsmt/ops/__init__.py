@@ -1,12 +1,12 @@
 """mmcv's operators without a compiler.
 
-mmcv looks its operators up in an extension module, ``mmcv._ext``, which its
-users have to compile. Where that module is missing, or was compiled for
-another torch, this package stands in for it: the operators are computed by
-torchvision's prebuilt kernels and by PyTorch, on a CPU and on a GPU.
+mmcv takes its operators from an extension module, ``mmcv._ext``, which users
+have to compile. If that module is missing, or was compiled for another torch,
+this package replaces it: the operators are computed by torchvision's prebuilt
+kernels and by PyTorch, on a CPU and on a GPU.
 
-``import mmsmt`` is enough where it comes before mmcv's operators are first
-imported. :mod:`mmsmt.ops.permanent` makes it so for a whole environment.
+``import mmsmt`` before the first import of mmcv's operators is enough.
+:mod:`mmsmt.ops.permanent` installs the replacement for a whole environment.
 
 A compiled ``mmcv._ext`` that loads is never replaced.
 """

@@ -26,7 +26,7 @@ def nms(
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
     # mmcv compares in single precision, torchvision in double.
     threshold = float(np.float32(iou_threshold))
-    # Sorted as mmcv does, so that equal scores come in its order.
+    # Sort as mmcv does, to keep its order of equal scores.
     scores, order = scores.sort(descending=True)
     kept = torch.ops.torchvision.nms(boxes[order], scores, threshold)
     return order[kept]
@@ -50,9 +50,9 @@ def softnms(
         boxes: (N, 4), corners, on the CPU.
         scores: (N,).
         dets: (N, 5), filled in its first K rows with boxes and new scores.
-        iou_threshold: Of the methods 0 and 1.
-        sigma: Of the method 2.
-        min_score: Boxes below it are dropped.
+        iou_threshold: Overlap from which methods 0 and 1 lower a score.
+        sigma: Width of the Gaussian of method 2.
+        min_score: Boxes with a lower score are dropped.
         method: 0 naive, 1 linear, 2 Gaussian.
         offset: As in :func:`nms`.
 
@@ -95,10 +95,10 @@ def softnms(
 def _drop(
     columns: tuple[np.ndarray, ...], start: int, stop: int, drop: np.ndarray
 ) -> int:
-    """Fill each dropped place with the last that is kept, as mmcv does.
+    """Fill each dropped position with the last kept box, as mmcv does.
 
     Returns:
-        The new end.
+        The new end of the columns.
     """
     kept = len(drop) - int(drop.sum())
     holes = np.flatnonzero(drop[:kept])
@@ -110,7 +110,7 @@ def _drop(
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Group each kept box with those that it suppresses.
+    """Group each kept box with the boxes that it suppresses.
 
     Args:
         dets: (N, 5), corners and score, on the CPU.
@@ -180,7 +180,7 @@ def bbox_overlaps(
 
 # Rotated boxes ---------------------------------------------------------------
 
-# Pairs of which the overlap is computed at a time.
+# Number of pairs whose overlaps are computed at a time.
 _PAIRS = 2**22
 
 
@@ -253,7 +253,7 @@ def nms_rotated(
         scores: (N,).
         order: (N,), indices from the best score to the worst.
         dets_sorted: ``dets`` in that order.
-        labels: Not read; ``dets`` has them.
+        labels: Not used; ``dets`` has the labels.
         iou_threshold: Overlap from which a box is suppressed.
         multi_label: Only boxes of one label suppress each other.
 

@@ -10,23 +10,23 @@ try:
     import torchvision  # noqa: F401, registers torch.ops.torchvision
 except ImportError as error:
     raise ImportError(
-        "mmcv has no compiled operators here, and torchvision's, which stand "
-        f'in for them, do not import: {error}. Install the torchvision of '
+        "mmcv has no compiled operators here, and torchvision's, which "
+        f'replace them, do not import: {error}. Install the torchvision of '
         'this torch.'
     ) from error
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Return ``x`` in float32, or as it is in float64.
+    """Convert ``x`` to float32, unless it is in float64.
 
-    Half precision is computed in single: torchvision has no bfloat16 kernels,
-    nor float16 ones for a CPU.
+    Half precision is computed in single precision: torchvision has no bfloat16
+    kernels, and no float16 kernels for a CPU.
     """
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def as_dtype_of(reference: Tensor, *others: Tensor) -> list[Tensor]:
-    """Return all in one dtype, the reference's, float32 at least."""
+    """Convert all tensors to the reference's dtype, at least float32."""
     reference = at_least_float32(reference)
     return [reference, *(x.to(reference.dtype) for x in others)]
 
@@ -34,15 +34,15 @@ def as_dtype_of(reference: Tensor, *others: Tensor) -> list[Tensor]:
 def in_threads(
     function: Callable[[Tensor], Tensor], x: Tensor, work: int
 ) -> list[Tensor]:
-    """Call ``function`` on parts of ``x``, on a CPU each in a thread.
+    """Call ``function`` on parts of ``x``, on a CPU in one thread per part.
 
-    torchvision's kernels for a CPU use one core. The parts are independent, so
-    the results are those of one call to the last bit.
+    torchvision's CPU kernels use one core. The parts are independent, so the
+    results are bitwise equal to those of one call.
 
     Args:
-        function: Of a part, dense.
-        x: Cut along its first dimension.
-        work: Elements to compute; few are not worth a thread.
+        function: Called with a contiguous part.
+        x: Tensor to split along its first dimension.
+        work: Number of elements to compute; few are computed in one call.
 
     Returns:
         The results in order, at least one.
@@ -60,11 +60,11 @@ def differentiate(
     inputs: Sequence[Tensor],
     grad_output: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Compute ``function`` again and its gradients by autograd.
+    """Recompute ``function`` and differentiate it by autograd.
 
     Args:
         function: Called with the inputs.
-        inputs: Floating-point tensors, each differentiated by.
+        inputs: Floating-point tensors whose gradients are computed.
         grad_output: Gradient of the result.
 
     Returns:

@@ -22,13 +22,13 @@ def deform_conv_forward(
     Args:
         input: (B, C, H, W).
         weight: (O, C / groups, kH, kW).
-        offset: (B, 2 * deform_groups * kH * kW, H', W'), down and across.
+        offset: (B, 2 * deform_groups * kH * kW, H', W'), in (y, x) pairs.
         output: (B, O, H', W'), filled.
-        columns: A buffer; see :func:`deform_conv_backward_input`.
+        columns: Buffer; see :func:`deform_conv_backward_input`.
         ones: Not used.
-        geometry: mmcv's names: dH, dW (stride), padH, padW, dilationH,
-            dilationW, group, deformable_group; kH, kW, im2col_step are not
-            read.
+        geometry: Arguments by mmcv's names: dH, dW (stride), padH, padW,
+            dilationH, dilationW, group, deformable_group; kH, kW and
+            im2col_step are not used.
     """
     result = torch.ops.torchvision.deform_conv2d(
         *_tensors(input, weight, offset), *_in_order(geometry, _PLAIN), False
@@ -46,10 +46,10 @@ def deform_conv_backward_input(
     columns: Tensor,
     **geometry: int,
 ) -> None:
-    """Fill the gradients by input and offset.
+    """Fill the gradients of input and offset.
 
     torchvision computes all three gradients at once. That of the weight is
-    left in ``columns``, the buffer that mmcv hands to
+    stored in ``columns``, the buffer that mmcv passes to
     :func:`deform_conv_backward_parameters` next.
     """
     result = _backward(input, weight, offset, grad_output, geometry)
@@ -68,10 +68,10 @@ def deform_conv_backward_parameters(
     scale: float = 1,
     **geometry: int,
 ) -> None:
-    """Fill ``grad_weight``, times ``scale``."""
+    """Fill ``grad_weight`` with the weight's gradient times ``scale``."""
     gradient = columns
-    if columns.shape != grad_weight.shape:  # the other was not called
-        # The values of the weight do not matter to its own gradient.
+    if columns.shape != grad_weight.shape:  # the buffer was not filled
+        # The weight's gradient does not depend on the weight's values.
         result = _backward(input, grad_weight, offset, grad_output, geometry)
         gradient = result[1]
     grad_weight.copy_(gradient * scale)
@@ -127,18 +127,21 @@ def _backward(
 
 
 def _of_size(x: Tensor, size: torch.Size) -> Tensor:
-    """Return the values that mmcv reads for a map of another size.
+    """Return the values that mmcv reads from a map of another size.
 
-    Its modulated operator takes offsets and masks as plain memory. mmdet's
-    DyHead hands it those of a map twice as large as the output, and its
-    released weights were trained so.
+    mmcv's modulated operator reads offsets and masks as plain memory. mmdet's
+    DyHead passes those of a map twice as large as the output, and its released
+    weights were trained with them.
 
     Args:
-        x: (B, C, h, w).
-        size: Of the output, (H, W); at most as many cells.
+        x: Offset or mask, (B, C, h, w).
+        size: Size of the output, (H, W), with at most as many cells.
 
     Returns:
         (B, C, H, W), the first values of each image.
+
+    Raises:
+        ValueError: The output has more cells.
     """
     if x.shape[2:] == size:
         return x
@@ -163,7 +166,7 @@ def modulated_deform_conv_forward(
     with_bias: bool,
     **geometry: int,
 ) -> None:
-    """Convolve at moved sampling points, each with a factor.
+    """Convolve at sampling points moved by an offset, times a mask.
 
     Zhu et al., "Deformable ConvNets v2", CVPR 2019, equation 1.
 
@@ -172,14 +175,14 @@ def modulated_deform_conv_forward(
         weight: (O, C / groups, kH, kW).
         bias: (O,), or empty.
         ones: Not used.
-        offset: (B, 2 * deform_groups * kH * kW, H', W'), down and across.
+        offset: (B, 2 * deform_groups * kH * kW, H', W'), in (y, x) pairs.
         mask: (B, deform_groups * kH * kW, H', W').
         output: (B, O, H', W'), filled.
         columns: Not used.
         with_bias: Add the bias.
-        geometry: mmcv's names: stride_h, stride_w, pad_h, pad_w, dilation_h,
-            dilation_w, group, deformable_group; kernel_h and kernel_w are not
-            read.
+        geometry: Arguments by mmcv's names: stride_h, stride_w, pad_h, pad_w,
+            dilation_h, dilation_w, group, deformable_group; kernel_h and
+            kernel_w are not used.
     """
     size = output.shape[2:]
     offset, mask = _of_size(offset, size), _of_size(mask, size)
@@ -235,7 +238,7 @@ def _attend(
         multi_scale_deformable_attn_pytorch,
     )
 
-    # A list of numbers: one wait for the GPU instead of one a level.
+    # tolist() waits for the GPU once instead of once per level.
     return multi_scale_deformable_attn_pytorch(
         value, shapes.tolist(), locations, weights
     )
@@ -249,10 +252,10 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Sum the values at a few points of each level, with weights.
+    """Sum weighted samples of the values at a few points of each level.
 
     Zhu et al., "Deformable DETR", ICLR 2021, equation 3; computed by mmcv's
-    own PyTorch form, which on a CPU mmcv itself calls.
+    PyTorch implementation, which mmcv itself calls on a CPU.
 
     Args:
         value: (B, sum of H * W, heads, d).
@@ -271,7 +274,7 @@ def ms_deform_attn_forward(
 
 
 def _attention_dtype(*tensors: Tensor) -> list[Tensor]:
-    # A GPU samples in half precision, and memory is what it lacks.
+    # A GPU can sample in half precision, which saves memory.
     return list(tensors) if tensors[0].is_cuda else as_dtype_of(*tensors)
 
 

@@ -1,11 +1,11 @@
 # mypy: ignore-errors
-"""Answer the import of ``mmcv._ext`` where no compiled one loads.
+"""Replace ``mmcv._ext`` if no compiled one loads.
 
-Standard library only and nothing from this package at import, so that a copy
-of this file can run at the start of every Python of an environment
-(:mod:`mmsmt.ops.permanent`). The operators themselves, and with them torch and
-torchvision, are imported when the first one is called: ``mmcv.ops`` only looks
-up their names.
+Only the standard library is imported at the top, so that a copy of this file
+can run at the start of every Python of an environment
+(:mod:`mmsmt.ops.permanent`). The operators, and with them torch and
+torchvision, are imported at the first call: ``mmcv.ops`` only needs their
+names.
 """
 
 import importlib
@@ -15,7 +15,7 @@ EXTENSION = 'mmcv._ext'
 
 
 class ExtensionFinder:
-    """Find the compiled ``mmcv._ext``, or make one of our operators."""
+    """Finder of the compiled ``mmcv._ext`` or its replacement."""
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
@@ -31,10 +31,10 @@ class ExtensionFinder:
 
 
 class ExtensionLoader:
-    """Load the compiled module, or make the one that replaces it.
+    """Loader of the compiled module or its replacement.
 
     Args:
-        compiled (ModuleSpec, optional): Of the compiled module, if any.
+        compiled (ModuleSpec, optional): Spec of the compiled module, if any.
     """
 
     def __init__(self, compiled: object) -> None:
@@ -42,7 +42,7 @@ class ExtensionLoader:
         self.loaded = False
 
     def create_module(self, spec: object) -> object:
-        """Load the shared library; report in one line where it fails."""
+        """Load the shared library; report a failure in one line."""
         if self.compiled is None:
             return None
         from importlib.util import module_from_spec
@@ -61,7 +61,7 @@ class ExtensionLoader:
         return module
 
     def exec_module(self, module: object) -> None:
-        """Initialize the compiled module, or add the operators to ours."""
+        """Initialize the compiled module, or fill its replacement."""
         if self.loaded:
             self.compiled.loader.exec_module(module)
             return
@@ -90,7 +90,7 @@ def make_operator(name: str) -> object:
 
 
 def install() -> None:
-    """Put the finder before Python's own, once a process."""
+    """Insert the finder before Python's own, once per process."""
     names = [type(finder).__name__ for finder in sys.meta_path]
     if ExtensionFinder.__name__ not in names:
         sys.meta_path.insert(0, ExtensionFinder())

@@ -1,4 +1,4 @@
-"""The operators by the names under which mmcv looks them up."""
+"""Operators by mmcv's names."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ from .common import torchvision
 
 
 class MissingOperator(NotImplementedError):
-    """An operator of mmcv that is neither compiled nor computed otherwise."""
+    """Error for an mmcv operator that is not compiled or replaced."""
 
 
-# Who calls the operators that are not computed here, by the start of their
-# names. No config of this project does.
+# Callers of the operators that are not replaced, by the start of their names.
+# No config of this project needs them.
 _USERS = {
     'active_rotated_filter': "mmrotate's S2ANet and ReDet",
     'assign_score_withk': "mmdet3d's PAConv",
@@ -62,7 +62,7 @@ _USERS = {
 
 
 def get_compiler_version() -> str:
-    """Return what computes the operators instead of a compiler's version."""
+    """Return torchvision's version, instead of a compiler's."""
     return f'none (torchvision {torchvision.__version__})'
 
 
@@ -104,8 +104,8 @@ def find_kernel(name: str) -> Callable:
     """Return the function that computes mmcv's operator ``name``.
 
     Raises:
-        MissingOperator: It has to be compiled; says who calls it and how to
-            get it.
+        MissingOperator: The operator has to be compiled; the message names
+            its callers and the commands to compile it.
     """
     if name in _KERNELS:
         return _KERNELS[name]

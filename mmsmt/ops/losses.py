@@ -14,7 +14,7 @@ def _log(x: Tensor) -> Tensor:
 
 
 def _class_weights(weight: Tensor, target: Tensor) -> Tensor | None:
-    """Return the (N,) weights of the targets' classes; 1 for no class."""
+    """Return the (N,) weights of the targets' classes, 1 for background."""
     if not weight.numel():
         return None
     weight = at_least_float32(weight)
@@ -80,7 +80,7 @@ def sigmoid_focal_loss_backward(
 
 
 def _true_class(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the (N,) probabilities of the targets, and which are classes."""
+    """Return the (N,) probabilities of the targets, and a mask of classes."""
     probabilities = at_least_float32(input)
     known = (target >= 0) & (target < input.shape[1])
     index = target.clamp(0, input.shape[1] - 1)[:, None]
@@ -103,7 +103,7 @@ def softmax_focal_loss_forward(
         weight: (classes,), or empty.
         output: (N,), filled.
         gamma: Exponent of the modulating factor.
-        alpha: Weight.
+        alpha: Weight of the loss.
     """
     p, known = _true_class(input, target)
     loss = -alpha * (1 - p).pow(gamma) * _log(p)

@@ -32,7 +32,7 @@ def carafe_naive_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Upsample by a kernel of its own for each target cell.
+    """Upsample with a separate kernel for each target cell.
 
     Wang et al., "CARAFE", ICCV 2019, equation 4.
 
@@ -40,9 +40,9 @@ def carafe_naive_forward(
         features: (B, C, H, W).
         masks: (B, group_size * kernel_size ** 2, sH, sW).
         output: (B, C, sH, sW), filled.
-        kernel_size: Of the kernels, odd.
-        group_size: Groups of channels with a kernel each.
-        scale_factor: s.
+        kernel_size: Size of the kernels, odd.
+        group_size: Number of channel groups, with a kernel each.
+        scale_factor: Factor s of the upsampling.
     """
     features, masks = as_dtype_of(features, masks)
     output.copy_(
@@ -81,8 +81,8 @@ def carafe_forward(
 ) -> None:
     """Compute :func:`carafe_naive_forward`.
 
-    ``rfeatures`` keeps the features for :func:`carafe_backward`, which is not
-    given them; the other buffers are not used.
+    ``rfeatures`` keeps the features for :func:`carafe_backward`, which has no
+    other access to them; the other buffers are not used.
     """
     rfeatures.copy_(features)
     carafe_naive_forward(features, masks, output, **geometry)
@@ -121,10 +121,10 @@ def masked_im2col_forward(
     Args:
         im: (1, C, H, W).
         mask_h_idx: (K,), rows of the cells.
-        mask_w_idx: (K,), their columns.
+        mask_w_idx: (K,), columns of the cells.
         col: (C * kernel_h * kernel_w, K), filled.
         kernel_h: Height of the neighbourhood.
-        kernel_w: Its width.
+        kernel_w: Width of the neighbourhood.
         pad_h: Zeros above and below.
         pad_w: Zeros left and right.
     """
@@ -148,16 +148,16 @@ def masked_col2im_forward(
     width: int,
     channels: int,
 ) -> None:
-    """Put the results of some cells in their places.
+    """Write the results of some cells into a map.
 
     Args:
         col: (channels, K).
         mask_h_idx: (K,), rows of the cells.
-        mask_w_idx: (K,), their columns.
-        im: (1, channels, height, width); the other cells are left.
-        height: Of the map.
-        width: Of the map.
-        channels: Of the map.
+        mask_w_idx: (K,), columns of the cells.
+        im: (1, channels, height, width); other cells are unchanged.
+        height: Height of the map.
+        width: Width of the map.
+        channels: Channels of the map.
     """
     im[0, :, mask_h_idx.long(), mask_w_idx.long()] = col.to(im.dtype)
 
@@ -168,10 +168,11 @@ def _psa_places(
     mask: tuple[int, int],
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Return where each value of an over-complete map comes from.
+    """Return the place of each relative value in the map of all cells.
 
     Returns:
-        (H, W, hm, wm) channels of the result, and which of them are inside.
+        (H, W, hm, wm) flat indices of the result, and a mask of the places
+        inside the map.
     """
     (h, w), (hm, wm) = size, mask
     y = torch.arange(h, device=device)[:, None] + (
@@ -206,13 +207,13 @@ def psamask_forward(
 
     Args:
         input: (B, h_mask * w_mask, H, W).
-        output: (B, H * W, H, W); what is inside the map is filled.
+        output: (B, H * W, H, W), filled at the places inside the map.
         psa_type: 0 collect, 1 distribute.
-        num_: B.
-        h_feature: H.
-        w_feature: W.
+        num_: Batch size B.
+        h_feature: Height H of the map.
+        w_feature: Width W of the map.
         h_mask: Height of the relative map.
-        w_mask: Its width.
+        w_mask: Width of the relative map.
         half_h_mask: Not used.
         half_w_mask: Not used.
     """

@@ -3,10 +3,11 @@
     python -m mmsmt.ops.permanent          turn it on
     python -m mmsmt.ops.permanent --undo   turn it off
 
-Two small files are put into site-packages: a copy of :mod:`mmsmt.ops.finder`
-and a ``.pth`` file that installs it whenever Python starts. mmcv's own files
-are not touched, and a compiled ``mmcv._ext`` that loads is still preferred.
-This file uses the standard library only, and runs as a script as well.
+Two small files are written to site-packages: a copy of
+:mod:`mmsmt.ops.finder`, and a ``.pth`` file that installs it whenever Python
+starts. mmcv's own files are not changed, and a compiled ``mmcv._ext`` that
+loads is still preferred. This file uses the standard library only, and can run
+as a script.
 """
 
 import argparse
@@ -20,11 +21,11 @@ START = 'mmsmt_ops.pth'
 
 
 class PermanentError(RuntimeError):
-    """The files cannot be written."""
+    """Error for files that cannot be written or removed."""
 
 
 def _folders() -> list[Path]:
-    """Return the folders in which this Python reads ``.pth`` files."""
+    """Return the folders from which this Python reads ``.pth`` files."""
     folders = [sysconfig.get_paths()['purelib']]
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
@@ -35,7 +36,7 @@ def turn_on() -> Path:
     """Write the two files; safe to repeat.
 
     Returns:
-        The folder they are in.
+        The folder of the files.
 
     Raises:
         PermanentError: No folder of this Python can be written to.
@@ -57,7 +58,7 @@ def turn_on() -> Path:
 
 
 def find_files() -> list[Path]:
-    """Return the files that are there, of both."""
+    """Return the existing ones of the two files."""
     paths = [folder / n for folder in _folders() for n in (START, HOOK)]
     return [path for path in paths if path.is_file()]
 
@@ -66,10 +67,10 @@ def turn_off() -> list[Path]:
     """Remove the files.
 
     Returns:
-        Those that were there.
+        The removed files.
 
     Raises:
-        PermanentError: One cannot be removed.
+        PermanentError: A file cannot be removed.
     """
     found = find_files()
     try:
@@ -86,9 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog='python -m mmsmt.ops.permanent',
         description=__doc__.split('\n')[0],
     )
-    parser.add_argument(
-        '--undo', action='store_true', help='remove what was written'
-    )
+    parser.add_argument('--undo', action='store_true', help='remove the files')
     args = parser.parse_args(arguments)
     try:
         if args.undo:

@@ -1,6 +1,6 @@
 """Operators of regions of interest: align and pool.
 
-mmcv's functions allocate the results and hand them over to be filled.
+mmcv's functions allocate the results; the operators fill them in place.
 """
 
 from collections.abc import Iterator
@@ -41,19 +41,19 @@ def roi_align_forward(
         input: (B, C, H, W), in any memory layout.
         rois: (N, 5), index of the image and corners in pixels.
         output: (N, C, aligned_height, aligned_width), filled.
-        argmax_y: As ``output`` if the mode is 0, filled with the place of the
+        argmax_y: Shape of ``output`` if the mode is 0, filled with y of the
             largest sample; else empty.
-        argmax_x: Likewise.
-        aligned_height: Bins of a region, downwards.
-        aligned_width: Bins of a region, across.
-        spatial_scale: From pixels to cells of ``input``.
-        sampling_ratio: Samples of a bin, each way; 0 for one a cell.
-        pool_mode: 0 largest, 1 average.
-        aligned: Count from the cells' centres.
+        argmax_x: As ``argmax_y``, filled with x of the largest sample.
+        aligned_height: Number of bins of a region, vertically.
+        aligned_width: Number of bins of a region, horizontally.
+        spatial_scale: Factor from pixels to cells of ``input``.
+        sampling_ratio: Samples per bin and axis; 0 for one per cell.
+        pool_mode: 0 maximum, 1 average.
+        aligned: Measure coordinates from the cells' centres.
 
     Raises:
-        ValueError: On a CPU, as with the compiled operator: a region has a
-            negative size or is not finite.
+        ValueError: On a CPU with ``aligned``, as with the compiled operator: a
+            region has a negative size or is not finite.
     """
     size = aligned_height, aligned_width
     features, rois = as_dtype_of(input, rois)
@@ -97,7 +97,7 @@ def _check_extent(rois: Tensor) -> None:
         )
 
 
-# What mmcv starts the search for the largest sample with.
+# Initial value of mmcv's search for the largest sample.
 _NOTHING = -10000
 
 
@@ -133,7 +133,7 @@ def roi_align_backward(
     found = argmax_y != -1
     y, x = argmax_y.to(grad.dtype), argmax_x.to(grad.dtype)
     cells, weights, _ = cells_around(y, x, *shape[2:])
-    # Corner after corner of each place, the order in which mmcv adds them.
+    # The corners of a place are adjacent, the order in which mmcv adds them.
     place = base[..., None] + torch.stack(cells, dim=-1)
     value = grad[..., None] * torch.stack(weights, dim=-1)
     value = value.where(found[..., None], value.new_zeros(()))
@@ -150,17 +150,17 @@ def _pull_average(
 ) -> Tensor:
     """Sum the gradient of averaged samples into the cells of a map.
 
-    All channels of a cell at once, where torchvision's kernel computes the
-    cells and weights of each sample again for every channel. Sums are in its
-    order, so that no bit differs.
+    All channels of a cell are computed at once; torchvision's kernel computes
+    the cells and weights of each sample again for every channel. Sums are in
+    its order, so that results are bitwise equal.
 
     Args:
         grad: (N, C, h, w).
         rois: (N, 5).
-        shape: Of the map, (B, C, H, W).
-        scale: From pixels to cells.
+        shape: Shape of the map, (B, C, H, W).
+        scale: Factor from pixels to cells.
         sampling_ratio: As in :func:`roi_align_forward`.
-        aligned: Likewise.
+        aligned: As in :func:`roi_align_forward`.
 
     Returns:
         (B, C, H, W), in channels-last memory.
@@ -171,7 +171,7 @@ def _pull_average(
     counts = bins.ceil().long().clamp(min=0)
     if sampling_ratio > 0:
         counts.fill_(sampling_ratio)
-    # A row more, for samples outside of the map.
+    # The last row collects samples outside of the map.
     sums = grad.new_zeros(batch * height * width + 1, channels)
     grad = grad.permute(0, 2, 3, 1)
     for part in _parts(counts, 4 * channels * size.numel()):
@@ -202,7 +202,7 @@ def _pull_average(
     return sums.permute(0, 3, 1, 2)
 
 
-# Values that are computed at a time: about what fits a cache.
+# Number of values computed at a time, about the size of a cache.
 _VALUES = 2**20
 
 
@@ -210,11 +210,11 @@ def _parts(counts: Tensor, values: int) -> Iterator[slice]:
     """Split regions, in their order, into parts computed at a time.
 
     Args:
-        counts: (N, 2), samples of a bin across and downwards.
-        values: Of a region, for each of its samples.
+        counts: (N, 2), samples per bin, horizontally and vertically.
+        values: Number of values of a region for each sample of a bin.
 
     Yields:
-        Regions.
+        Slices of the regions.
     """
     start, across, down = 0, 0, 0
     for i, (x, y) in enumerate(counts.tolist()):
@@ -237,18 +237,19 @@ def roi_pool_forward(
 ) -> None:
     """Take the largest cell in each bin of each region.
 
-    Girshick, "Fast R-CNN", ICCV 2015. mmcv's bins are not torchvision's: it
-    does not round a region to whole cells first.
+    Girshick, "Fast R-CNN", ICCV 2015. mmcv's bins differ from torchvision's:
+    mmcv does not round a region to whole cells first.
 
     Args:
         input: (B, C, H, W).
         rois: (N, 5), index of the image and corners in pixels.
         output: (N, C, pooled_height, pooled_width), filled; 0 for a bin
             without a cell.
-        argmax: Likewise, the cell's index in the map; -1 for none.
-        pooled_height: Bins of a region, downwards.
-        pooled_width: Bins of a region, across.
-        spatial_scale: From pixels to cells of ``input``.
+        argmax: Shape of ``output``, filled with the cell's index in the map;
+            -1 for none.
+        pooled_height: Number of bins of a region, vertically.
+        pooled_width: Number of bins of a region, horizontally.
+        spatial_scale: Factor from pixels to cells of ``input``.
     """
     features, rois = as_dtype_of(input, rois)
     height, width = features.shape[2:]
@@ -339,20 +340,20 @@ def deform_roi_pool_forward(
     sampling_ratio: int,
     gamma: float,
 ) -> None:
-    """Average bilinear samples in bins that are moved by an offset.
+    """Average bilinear samples in bins moved by an offset.
 
     Dai et al., "Deformable Convolutional Networks", ICCV 2017, section 2.2.
 
     Args:
         input: (B, C, H, W).
         rois: (N, 5), index of the image and corners in pixels.
-        offset: (N, 2, pooled_height, pooled_width), across and downwards as
+        offset: (N, 2, pooled_height, pooled_width), in (x, y) order, as
             fractions of the region; empty for none.
         output: (N, C, pooled_height, pooled_width), filled.
-        pooled_height: Bins of a region, downwards.
-        pooled_width: Bins of a region, across.
-        spatial_scale: From pixels to cells of ``input``.
-        sampling_ratio: Samples of a bin, each way; 0 for one a cell.
+        pooled_height: Number of bins of a region, vertically.
+        pooled_width: Number of bins of a region, horizontally.
+        spatial_scale: Factor from pixels to cells of ``input``.
+        sampling_ratio: Samples per bin and axis; 0 for one per cell.
         gamma: Factor of the offsets.
     """
     features, rois, offset = as_dtype_of(input, rois, offset)

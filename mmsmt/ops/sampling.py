@@ -10,17 +10,17 @@ from torch import Tensor
 def bins_of(
     rois: Tensor, size: Sequence[int], scale: float, aligned: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Convert regions to cells.
+    """Convert regions from pixels to cells.
 
     Args:
         rois: (N, 5), index of the image and corners in pixels.
-        size: Bins, downwards and across.
-        scale: From pixels to cells.
-        aligned: Count from the cells' centres.
+        size: Number of bins, vertically and horizontally.
+        scale: Factor from pixels to cells.
+        aligned: Measure coordinates from the cells' centres.
 
     Returns:
-        Corners (N, 4), extents (N, 2) and extents of a bin (N, 2); of the
-        latter the one across is first.
+        Corners (N, 4), extents (N, 2) and extents of a bin (N, 2), in (x, y)
+        order.
     """
     corners = rois[:, 1:] * scale - (0.5 if aligned else 0)
     extent = corners[:, 2:] - corners[:, :2]
@@ -35,14 +35,14 @@ def sample_places(
     """Place the samples of bins along an axis.
 
     Args:
-        start: (N,), of each region.
-        width: (N,), of a bin.
-        bins: Of a region.
-        count: (N,), samples of a bin.
-        most: The largest count.
+        start: (N,), start of each region.
+        width: (N,), width of its bins.
+        bins: Number of bins of a region.
+        count: (N,), samples per bin.
+        most: Largest count.
 
     Returns:
-        (N, bins, most); outside of any map where a region has no sample.
+        (N, bins, most) coordinates; outside of any map for missing samples.
     """
     number = torch.arange(most, device=start.device)
     inner = (number + 0.5) * width[:, None] / count[:, None]
@@ -55,7 +55,7 @@ def sample_places(
 
 
 class Grid(NamedTuple):
-    """Sampling points of a region, bin by bin: (h * w * samples,) each."""
+    """Sampling points of a region in the order of bins, (h * w * samples,)."""
 
     image: int
     y: Tensor
@@ -74,12 +74,12 @@ def sampling_grids(
 
     Args:
         rois: (N, 5).
-        size: Bins, downwards and across.
-        scale: From pixels to cells.
+        size: Number of bins, vertically and horizontally.
+        scale: Factor from pixels to cells.
         sampling_ratio: As in :func:`roi_align_forward`.
-        aligned: Likewise.
-        shift: (N, 2, h, w), of each bin across and downwards, as a fraction of
-            the region.
+        aligned: As in :func:`roi_align_forward`.
+        shift: (N, 2, h, w), shift of each bin in (x, y) order, as a fraction
+            of the region.
     """
     corners, extent, bins = bins_of(rois, size, scale, aligned)
     counts = (bins.ceil() if sampling_ratio <= 0 else bins).tolist()
@@ -113,8 +113,8 @@ def cells_around(
     """Find the four cells around points.
 
     Returns:
-        Flat indices, weights, and a mask of the points that are at most a
-        cell outside of the map; weights of the others are zero.
+        Flat indices, weights, and a mask of the points at most one cell
+        outside of the map; weights of the other points are zero.
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y, x = y.clamp(min=0), x.clamp(min=0)
@@ -138,7 +138,7 @@ def bilinear(features: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Sample a (C, H, W) map at P points.
 
     Returns:
-        (C, P), differentiable by all three.
+        (C, P), differentiable with respect to all arguments.
     """
     flat = features.flatten(1)
     cells, weights, _ = cells_around(y, x, *features.shape[1:])
@@ -155,7 +155,7 @@ def first_cells(rois: Tensor, shape: torch.Size) -> Tensor:
 
     Args:
         rois: (N, 5).
-        shape: Of the map, (B, C, H, W).
+        shape: Shape of the map, (B, C, H, W).
 
     Returns:
         (N, C, 1, 1).

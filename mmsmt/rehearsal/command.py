@@ -2,9 +2,10 @@
 
     mmsmt rehearse configs/mask_rcnn_smt_s_1x.py
 
-Data, weights, training, a kill, resumption, validation, test, pictures and
-test-time augmentation, on digits. Model, losses, optimizer, pipelines, hooks
-and metric are the config's. The exit status is 0 if every stage passed.
+On digits, prepare data and weights, train, kill and resume the run, validate,
+test, draw pictures, and test with augmentation. Model, losses, optimizer,
+pipelines, hooks and metric are the config's. The exit status is 0 if every
+stage passed.
 """
 
 import argparse
@@ -25,7 +26,7 @@ CPU_SCALE, CPU_BATCH = 0.25, 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command line of ``rehearse``."""
+    """Add the arguments of ``rehearse``."""
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--scale',
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--batch',
         type=int,
-        help="maximal images of an iteration (default: the config's, "
+        help="maximum images per iteration (default: the config's, "
         f'without a GPU {CPU_BATCH})',
     )
     parser.add_argument(
@@ -60,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
     if args.epochs < 3:
         raise UsageError('--epochs must be at least 3: train, kill, resume')
     if args.scale is not None and not 0 < args.scale <= 4:
-        raise UsageError('--scale must be above 0, and 4 at most')
+        raise UsageError('--scale must be above 0 and at most 4')
     if args.batch is not None and args.batch < 1:
         raise UsageError('--batch must be at least 1')
     start = time.strftime('%Y%m%d_%H%M%S')

@@ -1,4 +1,4 @@
-"""Known errors of a run, and what to do about them."""
+"""Known errors of a run, and their fixes."""
 
 CURES = (
     (
@@ -12,9 +12,9 @@ CURES = (
     ),
     (
         'Expected more than 1 value per channel',
-        'batch norm needs a batch of two at least',
+        'batch norm needs a batch of at least two',
     ),
-    ('No space left', 'make room under the work dir'),
+    ('No space left', 'free space under the work dir'),
     ('is out of bounds', 'num_classes of every head: that of the data'),
     (
         'smaller than num_classes',
@@ -28,5 +28,5 @@ CURES = (
 
 
 def find_cure(log: str) -> str:
-    """Return what to do about an error in a log, or '' if unknown."""
+    """Return the fix for an error in a log, or '' if it is unknown."""
     return next((c for sign, c in CURES if sign.lower() in log.lower()), '')

@@ -21,14 +21,14 @@ def estimate_full_run(
 
     Args:
         seconds (Iterable[float]): Durations of iterations at the real size
-            and batch; the first quarter, which is slow, is left out.
+            and batch; the first quarter, which is slow, is skipped.
         peak (int): Peak of memory, in bytes.
         capacity (int): The GPU's memory, in bytes.
-        cfg (Config): The config before it was made smaller.
+        cfg (Config): The config before any change.
         device (str): The GPU's name.
 
     Returns:
-        str: Two lines.
+        str: The estimate, in several lines.
     """
     seconds = list(seconds)
     step = median(seconds[len(seconds) // 4 :])
@@ -47,7 +47,7 @@ def estimate_full_run(
     return (
         f'The full schedule{of}: {iterations} iterations of {step:.3f} s, '
         f'{hours:.1f} h on {gpus} GPUs ({device}),\nor {hours * gpus:.0f} h '
-        'on one; loading, validation and communication come on top.\n'
+        'on one; loading, validation and communication are not included.\n'
         f'Memory at {batch} images a GPU: at least {peak / 2**30:.1f} of '
         f'{capacity / 2**30:.1f} GiB.'
     )

@@ -1,4 +1,4 @@
-"""Watch a rehearsed run, and kill it once."""
+"""Record a rehearsed run, and kill it once."""
 
 import json
 import math
@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 
 
 class ProbeHook(Hook):
-    """Record each iteration, and kill the run once.
+    """Hook that records each iteration, and kills the run once.
 
-    It is killed in its second half, as soon as there is a checkpoint to
+    The run is killed in its second half, as soon as there is a checkpoint to
     resume from.
 
     Args:
@@ -81,8 +81,8 @@ class ProbeHook(Hook):
 def find_idle_parameters(runner: Runner) -> list[str]:
     """Return the trained parameters that never had a gradient.
 
-    DDP stops at these in the second iteration. The optimizer has no state for
-    them.
+    DDP raises an error for these in the second iteration. The optimizer has no
+    state for them.
     """
     state = getattr(runner.optim_wrapper.optimizer, 'state', {})
     return [

@@ -1,4 +1,4 @@
-"""Make a config's schedule and images smaller."""
+"""Shorten a config's schedule, and scale its images."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from mmsmt.data.configured import type_name
 from .sources import find_source
 
 LENGTH = 6
-"""Epochs of a rehearsal."""
+"""Number of epochs of a rehearsal."""
 STEPS = 2
-"""Optimizer steps in each of them."""
+"""Number of optimizer steps per epoch of a rehearsal."""
 
 
 def scale_images(cfg: Config, scale: float) -> None:
     """Multiply every image size in pipelines and model.
 
     Args:
-        cfg (Config): Changed in place.
-        scale (float): 1.0 changes nothing.
+        cfg (Config): The config, changed in place.
+        scale (float): Factor of the image sizes.
     """
 
     def scaled(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return type(value)(scaled(item) for item in value)
-        # Fractions, such as torchvision's scale, and None stay.
+        # Fractions, such as torchvision's scale, and None are kept.
         is_size = isinstance(value, (int, float)) and value >= 2
         return max(32, round(value * scale)) if is_size else value
 
@@ -62,15 +62,15 @@ def scale_images(cfg: Config, scale: float) -> None:
 
 
 def shorten_schedule(cfg: Config, length: int = LENGTH) -> int:
-    """Cut the schedule, keeping its steps at the corresponding points.
+    """Shorten the schedule, with its steps at the corresponding points.
 
     Args:
-        cfg (Config): Changed in place.
-        length (int): Epochs, at most the config's.
+        cfg (Config): The config, changed in place.
+        length (int): Number of epochs, at most the config's.
 
     Returns:
-        int: Iterations in an epoch; where the config counts iterations, the
-        run is ``length`` times as many.
+        int: Iterations per epoch; a config that counts iterations runs
+        ``length`` times as many.
     """
     accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
     steps = STEPS * accumulate
@@ -126,28 +126,28 @@ def shorten_schedule(cfg: Config, length: int = LENGTH) -> int:
         factor, high = ratio, length
         if by_epoch and not scheduler.get('by_epoch', True):
             factor, high = iter_ratio, short
-        # A warm-up needs two steps to get anywhere.
+        # A warm-up needs two steps to change the learning rate.
         low = 1 if scheduler.get('convert_to_iter_based') else 2
         for key in ('begin', 'end', 'T_max', 'total_steps', 'step_size'):
             if scheduler.get(key):
                 scheduler[key] = at(scheduler[key], factor, low, high)
         if scheduler.get('milestones'):
             points = [at(m, factor, 1, high - 1) for m in scheduler.milestones]
-            for i in range(len(points) - 1, 0, -1):  # kept apart
+            for i in range(len(points) - 1, 0, -1):  # distinct
                 points[i - 1] = min(points[i - 1], points[i] - 1)
             scheduler.milestones = points
     return steps
 
 
 def recipe_batch(cfg: Config) -> int:
-    """Return the images of an optimizer step of the recipe, on all GPUs."""
+    """Return the recipe's images per optimizer step, over all GPUs."""
     accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
     batch = cfg.train_dataloader.batch_size * accumulate
     return (cfg.get('auto_scale_lr') or {}).get('base_batch_size') or batch
 
 
 def lower_score_thresholds(cfg: Config) -> None:
-    """Keep every prediction, so that an untrained detector's metric runs."""
+    """Set score thresholds to 0, so that untrained models have predictions."""
 
     def walk(node: Any) -> None:
         if isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Replace a config's data and weights by what is at hand."""
+"""Replace a config's data by digits, and its weights by local files."""
 
 import json
 import os
@@ -18,7 +18,7 @@ VAL_IMAGES = 4
 
 
 class Source(NamedTuple):
-    """Synthetic stand-in for a dataset.
+    """Synthetic replacement of a dataset.
 
     Args:
         layout (str): One of :data:`mmsmt.data.digits.LAYOUTS`.
@@ -41,10 +41,11 @@ SOURCES = {
 
 
 def find_source(cfg: Config) -> Source:
-    """Return the stand-in for the config's training data.
+    """Return the replacement of the config's training data.
 
     Raises:
-        DataError: The digits have no such layout.
+        DataError: The config has no training data, or there are no digits in
+            its layout.
     """
     for dataset in iter_datasets(cfg, 'train_dataloader'):
         name = type_name(dataset)
@@ -61,9 +62,9 @@ def use_digits(cfg: Config, root: Path, steps: int, scale: float) -> None:
     """Write scenes of digits and replace the data by them.
 
     Args:
-        cfg (Config): Changed in place.
-        root (Path): Folder for the scenes; existing ones are kept.
-        steps (int): Training iterations in an epoch.
+        cfg (Config): The config, changed in place.
+        root (Path): Folder for the scenes; existing scenes are kept.
+        steps (int): Training iterations per epoch.
         scale (float): Factor of the image size.
     """
     source = find_source(cfg)
@@ -89,15 +90,15 @@ def use_digits(cfg: Config, root: Path, steps: int, scale: float) -> None:
 
 
 def _rename_coco(dataset: ConfigDict, root: Path, part: str) -> None:
-    """Write the files and classes of a dataset of the user's own."""
+    """Write the files and classes of a user-defined COCO dataset."""
     split = 'train' if part == 'train' else 'val'
     images = (dataset.get('data_prefix') or {}).get('img') or ''
     labels = dataset.get('ann_file') or ''
     for path in (images, labels):
         if not dataset.get('data_root') or Path(path).is_absolute():
             raise DataError(
-                'A rehearsal puts digits under data_root; the paths in '
-                f"'{path}' and the like must be relative to one."
+                'A rehearsal writes digits under data_root; paths such as '
+                f"'{path}' must be relative to it."
             )
     names = (dataset.get('metainfo') or {}).get('classes')
     names = [names] if isinstance(names, str) else list(names or [])
@@ -126,15 +127,15 @@ def _rename_coco(dataset: ConfigDict, root: Path, part: str) -> None:
 def use_local_weights(cfg: Config, folder: Path) -> list[str]:
     """Fetch the weights that the model starts from.
 
-    Where one cannot be fetched, it is replaced by random weights in a file of
-    the released form, so that reading and matching are rehearsed all the same.
+    A file that cannot be fetched is replaced by random weights in the released
+    format, so that reading and matching are rehearsed too.
 
     Args:
-        cfg (Config): Changed in place: the local files' paths.
-        folder (Path): For stand-ins.
+        cfg (Config): The config, changed in place to the paths of the files.
+        folder (Path): Folder for random weights.
 
     Returns:
-        list[str]: A line for each file.
+        list[str]: A description of each file.
     """
     said: dict[str, str] = {}
     for part in cfg.model.values():
@@ -144,7 +145,7 @@ def use_local_weights(cfg: Config, folder: Path) -> list[str]:
         ):
             url = str((init_cfg or {}).get('checkpoint'))
             if not url.startswith(('http://', 'https://')):
-                continue  # on disk, or of a kind that mmengine knows
+                continue  # on disk, or of a kind that mmengine reads
             try:
                 path = weights.fetch_checkpoint(url)
                 said[url] = str(path)

@@ -34,12 +34,12 @@ class Stage(NamedTuple):
     """A line of the rehearsal's table.
 
     Args:
-        name (str): Such as ``resume``.
-        seconds (float): Its duration.
-        memory (float | None): Peak of the process, on a GPU of the GPU, in
-            GiB.
-        result (str): One line, or an error.
-        ok (bool): False if it failed.
+        name (str): Name of the stage, such as ``resume``.
+        seconds (float): Duration of the stage.
+        memory (float | None): Peak memory of the process, or of the GPU if it
+            runs on one, in GiB.
+        result (str): Result in one line, or an error.
+        ok (bool): False if the stage failed.
     """
 
     name: str
@@ -50,19 +50,20 @@ class Stage(NamedTuple):
 
 
 class StageError(UserError):
-    """A stage failed."""
+    """Error for a failed stage."""
 
 
 class Rehearsal:
     """Dry run of a config, stage by stage.
 
     Args:
-        cfg (Config): From :func:`mmsmt.launch.load_config`; changed in place.
-        work_dir (Path): A new folder, for everything that is written.
+        cfg (Config): A config of :func:`mmsmt.launch.load_config`, changed in
+            place.
+        work_dir (Path): A new folder for all files.
         scale (float): Factor of the image size.
-        length (int): Epochs.
-        batch (int, optional): Maximal images of an iteration.
-        amp (bool): Automatic mixed precision.
+        length (int): Number of epochs.
+        batch (int, optional): Maximum number of images per iteration.
+        amp (bool): Use automatic mixed precision.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Rehearsal:
         real = self.real.train_dataloader.batch_size
         return (
             f'Unlike the real run: {length}, one process, digits for data, '
-            f'images x {self.scale:g}, every score counts'
+            f'images x {self.scale:g}, score thresholds 0'
             + (f', batch {batch} instead of {real}' if batch != real else '')
             + '.'
         )
@@ -161,7 +162,7 @@ class Rehearsal:
         status, log = self._run_command('train', 'train', *self._amp())
         done = self._iterations()
         self.killed = status == -signal.SIGKILL and bool(done)
-        if self.killed:  # by the hook, or by a system without memory?
+        if self.killed:  # by the hook, not by the system?
             last = self.work_dir / 'run' / 'last_checkpoint'
             self.killed = last.is_file() and (
                 done[-1]['iteration'] >= done[-1]['of'] // 2
@@ -174,7 +175,7 @@ class Rehearsal:
         return f'killed in iteration {len(done)} of {done[-1]["of"]}'
 
     def resume(self) -> str:
-        """Resume the run where it was killed, and validate."""
+        """Resume the killed run, and check iterations, rates and metrics."""
         before = self._iterations()
         if self.killed:
             status, log = self._run_command(
@@ -243,7 +244,7 @@ class Rehearsal:
         return f'{len(found)} pictures in {found[0].parent}'
 
     def test_with_tta(self) -> str:
-        """Test with augmentation, where the config has one."""
+        """Test with augmentation, if the config has one."""
         if not (self.cfg.get('tta_model') and self.cfg.get('test_dataloader')):
             return 'the config has none'
         status, log = self._run_command('tta', 'test', self._last(), '--tta')
@@ -283,7 +284,7 @@ class Rehearsal:
         return process.returncode, path.read_text(errors='replace')
 
     def _report(self, log: str, status: int) -> str:
-        """Return the end of a log, which says why, and the cure."""
+        """Return the end of a log, with the fix if the error is known."""
         if status == -signal.SIGKILL:
             log += '\nkilled: out of memory?'
         lines = [line for line in log.splitlines() if line.strip()]
@@ -312,7 +313,8 @@ class Rehearsal:
         """Estimate the full schedule's time and memory.
 
         Returns:
-            str: None without a GPU, or where size or batch were not real.
+            str: The estimate; None without a GPU, or if the image size or the
+            batch differed from the config's.
         """
         notes = self._iterations()
         batch = self.real.train_dataloader.batch_size
@@ -332,7 +334,7 @@ class Rehearsal:
         )
 
     def clean(self) -> None:
-        """Remove the checkpoints, which are large and useless."""
+        """Remove the checkpoints."""
         for folder in ('run', 'weights'):
             for path in (self.work_dir / folder).glob('*.pth'):
                 path.unlink()

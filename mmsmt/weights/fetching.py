@@ -25,7 +25,7 @@ RELEASED_WEIGHTS: dict[str, str] = {
 
 
 class CheckpointError(UserError):
-    """A checkpoint cannot be read, or does not fit the model."""
+    """Error for a checkpoint that is unreadable or does not fit the model."""
 
 
 def fetch_checkpoint(checkpoint: str | os.PathLike) -> Path:
@@ -41,7 +41,7 @@ def fetch_checkpoint(checkpoint: str | os.PathLike) -> Path:
         Path: The local file.
 
     Raises:
-        CheckpointError: There is no such file, or the download failed.
+        CheckpointError: The file is missing, or the download failed.
     """
     url = str(checkpoint)
     parts = urlparse(url)

@@ -23,9 +23,9 @@ FILE = Path(__file__).with_name('fingerprints.json')
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Digest names and shapes of weights; values do not matter.
+    """Digest the names and shapes of weights, without their values.
 
-    ``num_batches_tracked``, which old files lack, is left out.
+    ``num_batches_tracked``, which old files lack, is ignored.
     """
     lines = sorted(
         f'{name} {tuple(value.shape)}'
@@ -39,7 +39,7 @@ def find_configs(state: Mapping[str, Tensor]) -> list[str]:
     """Find the shipped configs whose model has exactly these weights.
 
     Returns:
-        list[str]: Their file names, such as ``mask_rcnn_smt_s_1x.py``.
+        list[str]: File names, such as ``mask_rcnn_smt_s_1x.py``.
     """
     digest = fingerprint(state)
     return [

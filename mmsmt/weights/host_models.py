@@ -1,7 +1,7 @@
 """Load a host's model completely: detector, segmenter or classifier.
 
-mmengine loads every checkpoint with ``strict=False``: what is missing keeps
-its random values, and only a list in the log says so.
+mmengine loads every checkpoint with ``strict=False``: missing weights keep
+their random values and are only listed in the log.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from .reading import extract_state_dict
 _PARTIAL = 'mmsmt.partial'
 
 HOW_TO_FINETUNE = (
-    'To load what fits all the same (fine-tuning to other classes): '
+    'To load the matching weights only (fine-tuning to other classes): '
     '--finetune FILE with the train command of mmsmt; with other tools, '
     "custom_hooks=[dict(type='mmsmt.WholeCheckpointHook', strict=False)]"
 )
@@ -38,20 +38,20 @@ def bare_model(model: Any) -> nn.Module:
 
 
 def has_smt(model: nn.Module) -> bool:
-    """Return True if a model has an SMT in it."""
+    """Check that a model contains an SMT."""
     return any(isinstance(module, SMT) for module in model.modules())
 
 
 def match_names(model: nn.Module, content: Mapping[str, Any]) -> StateDict:
-    """Take a checkpoint's weights, named as the model names them.
+    """Extract a checkpoint's weights, renamed as in the model.
 
     Args:
         model (nn.Module): A host's model, without wrappers.
         content (Mapping): The checkpoint: weights, bare or under ``model`` or
-            ``state_dict``; a classifier's as released too.
+            ``state_dict``; for a classifier, also in the released form.
 
     Raises:
-        CheckpointError: It contains no tensor.
+        CheckpointError: The checkpoint contains no tensor.
     """
     state = dict(extract_state_dict(content))
     if (
@@ -68,20 +68,20 @@ def match_names(model: nn.Module, content: Mapping[str, Any]) -> StateDict:
 
 
 def allow_partial_load(state: StateDict) -> StateDict:
-    """Mark weights so that :func:`strict_loader` loads what fits."""
+    """Mark weights so that :func:`strict_loader` allows a partial load."""
     marked = _StateDict(state)
     marked._metadata = {_PARTIAL: {}}
     return marked
 
 
 class _StateDict(dict):
-    """A dict with metadata, as PyTorch's state dicts have."""
+    """Dict with metadata, like PyTorch's state dicts."""
 
     _metadata: dict[str, dict]
 
 
 def strict_loader(load: Callable[..., None]) -> Callable[..., None]:
-    """Make mmengine's ``load_state_dict`` refuse partial loads of an SMT.
+    """Wrap mmengine's ``load_state_dict`` to reject partial loads of an SMT.
 
     Models without an SMT are loaded as before. The module's own
     ``load_state_dict`` is not affected.
@@ -99,8 +99,8 @@ def strict_loader(load: Callable[..., None]) -> Callable[..., None]:
         """Load a state dict as mmengine does, completely.
 
         Raises:
-            CheckpointError: Names or shapes are not exactly the model's. The
-                model is unchanged then.
+            CheckpointError: Names or shapes differ from the model's, which is
+                unchanged.
         """
         model = bare_model(module)
         if has_smt(model):
@@ -127,11 +127,11 @@ def strict_loader(load: Callable[..., None]) -> Callable[..., None]:
 def describe_origin(
     content: Mapping[str, Any], state: Mapping[str, torch.Tensor]
 ) -> str:
-    """Say where a checkpoint that does not fit comes from.
+    """Describe the origin of a checkpoint that does not fit.
 
     Args:
         content (Mapping): The file's content.
-        state (Mapping[str, Tensor]): Its weights.
+        state (Mapping[str, Tensor]): The file's weights.
 
     Returns:
         str: A line for each clue, or ''.

@@ -1,4 +1,4 @@
-"""Initializers that a config's ``init_cfg`` names."""
+"""Initializers for the ``init_cfg`` of a config."""
 
 from pathlib import Path
 
@@ -18,17 +18,17 @@ from .reading import read_weights
 class Pretrained:
     """Initializer that loads a checkpoint with :func:`load_weights`.
 
-    ``SMT`` replaces mmengine's ``Pretrained`` by it, which skips weights that
-    do not fit.
+    ``SMT`` uses it instead of mmengine's ``Pretrained``, which skips weights
+    that do not fit.
 
     Args:
         checkpoint (str): A local path or URL.
         prefix (str, optional): See :func:`read_weights`.
         adapt_in_channels (bool): Adapt the first convolution to another
             number of input channels (:func:`.adapt_first_convolution`).
-            Defaults to False: that is an error.
-        map_location (str, optional): Accepted as in mmengine's; weights are
-            always read on the CPU and copied to where the model is.
+            Defaults to False, which raises an error for other numbers.
+        map_location (str, optional): Accepted as in mmengine, and ignored:
+            weights are read on the CPU and copied to the model's device.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Pretrained:
         self.adapt_in_channels = adapt_in_channels
 
     def __call__(self, module: SMT) -> None:
-        """Load into a backbone."""
+        """Load the checkpoint into a backbone."""
         load_weights(
             module, self.checkpoint, self.prefix, self.adapt_in_channels
         )
@@ -65,7 +65,8 @@ def imagenet_22k_to_1k() -> list[int]:
 class PretrainedClassifier:
     """Initializer of a linear head from the classifier of a released file.
 
-    An ImageNet-1K head takes its classes' rows of an ImageNet-22K classifier.
+    An ImageNet-1K head takes the rows of its classes from an ImageNet-22K
+    classifier.
 
     Args:
         checkpoint (str): A local path or URL.
@@ -75,7 +76,7 @@ class PretrainedClassifier:
         self.checkpoint = checkpoint
 
     def __call__(self, module: nn.Module) -> None:
-        """Load into ``module.fc``.
+        """Load the classifier into ``module.fc``.
 
         Raises:
             CheckpointError: The file has no classifier, or one of another
@@ -110,11 +111,11 @@ def classifier_state(state: StateDict) -> StateDict:
     """Rename a released file's weights as in an mmpretrain classifier.
 
     Args:
-        state (dict[str, Tensor]): A backbone's and ``head.weight``,
+        state (dict[str, Tensor]): Weights of a backbone, ``head.weight`` and
             ``head.bias``.
 
     Returns:
-        dict[str, Tensor]: The same under ``backbone.`` and ``head.fc.``.
+        dict[str, Tensor]: The weights under ``backbone.`` and ``head.fc.``.
     """
     return {
         name.replace('head.', 'head.fc.')

@@ -1,4 +1,4 @@
-"""Load weights into a backbone: completely or not at all."""
+"""Load weights into a backbone, completely or not at all."""
 
 import os
 from collections.abc import Mapping
@@ -25,22 +25,22 @@ def load_weights(
     prefix: str | None = None,
     adapt_in_channels: bool = False,
 ) -> int:
-    """Load a checkpoint into a backbone, whole or not at all.
+    """Load a checkpoint into a backbone, completely or not at all.
 
     Args:
         model (SMT): The backbone.
-        checkpoint (str | PathLike): A local path or URL, of any form that
-            :func:`read_weights` takes.
+        checkpoint (str | PathLike): A local path or URL, in any format that
+            :func:`read_weights` supports.
         prefix (str, optional): See :func:`read_weights`.
         adapt_in_channels (bool): Adapt the first convolution to the model's
             input channels: :func:`adapt_first_convolution`.
 
     Returns:
-        int: How many tensors were loaded: all that the model has.
+        int: Number of loaded tensors, all tensors of the model.
 
     Raises:
-        CheckpointError: The file cannot be read, or its names and shapes are
-            not exactly the model's. The model is unchanged then.
+        CheckpointError: The file cannot be read, or its names or shapes differ
+            from the model's, which is unchanged.
     """
     state = our_state(read_weights(checkpoint, prefix), model.num_stages)
     if adapt_in_channels and FIRST in state:
@@ -51,8 +51,8 @@ def load_weights(
 def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
     """Adapt the weight of a convolution of RGB images to other channels.
 
-    As timm does: one channel takes the sum of the three; more take them in
-    turn, scaled to the same sum.
+    As in timm, one channel takes the sum of the three; otherwise the three are
+    repeated in turn and scaled to the same sum.
 
     Args:
         weight (Tensor): (C, 3, K, K).
@@ -71,20 +71,20 @@ def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def load_state(model: SMT, state: Mapping[str, Tensor], source: str) -> int:
-    """Load weights into a backbone, whole or not at all.
+    """Load weights into a backbone, completely or not at all.
 
     Args:
         model (SMT): The backbone.
         state (Mapping[str, Tensor]): Released names or ours; a classifier,
-            and stages that the model does not build, are left out.
-        source (str): Where they are from, for messages.
+            and stages that the model does not build, are ignored.
+        source (str): Origin of the weights, for messages.
 
     Returns:
-        int: How many tensors were loaded: all that the model has.
+        int: Number of loaded tensors, all tensors of the model.
 
     Raises:
-        CheckpointError: Names and shapes are not exactly the model's. The
-            model is unchanged then.
+        CheckpointError: Names or shapes differ from the model's, which is
+            unchanged.
     """
     ours = our_state(state, model.num_stages)
     problems = describe_mismatches(model.state_dict(), ours)
@@ -102,13 +102,13 @@ def load_state(model: SMT, state: Mapping[str, Tensor], source: str) -> int:
 def describe_mismatches(
     wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]
 ) -> str:
-    """Describe how two state dicts differ, in names or shapes.
+    """Describe the differences of two state dicts in names and shapes.
 
     ``num_batches_tracked``, which old files lack, may be missing.
 
     Args:
-        wanted (Mapping[str, Tensor]): The model's.
-        given (Mapping[str, Tensor]): The file's.
+        wanted (Mapping[str, Tensor]): State dict of the model.
+        given (Mapping[str, Tensor]): State dict of the file.
 
     Returns:
         str: A line for each kind of difference, or '' if there is none.
@@ -136,13 +136,13 @@ def describe_mismatches(
 
 
 def identify_archs(state: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
-    """Find the archs that weights fit.
+    """Find the archs that fit given weights.
 
     Args:
-        state (Mapping[str, Tensor]): Released or our names.
+        state (Mapping[str, Tensor]): Weights with released names or ours.
 
     Returns:
-        list[tuple[str, bool]]: Arch and whether with LayerScale.
+        list[tuple[str, bool]]: Names of the archs, with True for LayerScale.
     """
     ours = our_state(state, num_stages=4)
     stem = ours.get(FIRST)
@@ -162,7 +162,7 @@ def identify_archs(state: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
 def _weights_of(
     arch: str, in_channels: int, layer_scale: bool
 ) -> dict[str, Tensor]:
-    """Return the state dict of an arch on ``meta``, without memory."""
+    """Return the state dict of an arch on the meta device."""
     with torch.device('meta'):
         model = SMT(
             arch,
@@ -179,12 +179,12 @@ def _hint(model: SMT, ours: StateDict) -> str:
     if has and not wants:
         hint = (
             'The file has LayerScale (gamma_1, gamma_2) and the model has '
-            'not: set layer_scale_init_value=1e-4.\n'
+            'none: set layer_scale_init_value=1e-4.\n'
         )
     elif wants and not has:
         hint = (
             'The model has LayerScale (gamma_1, gamma_2) and the file has '
-            'not: leave layer_scale_init_value at 0.\n'
+            'none: leave layer_scale_init_value at 0.\n'
         )
     first = ours.get(FIRST)
     if first is not None and first.shape[1] != model.in_channels:

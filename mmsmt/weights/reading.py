@@ -43,13 +43,13 @@ def _inert_getattr(owner: object, name: str) -> _Inert:
 
 def _refusal(name: str) -> CheckpointError:
     return CheckpointError(
-        f"it asks to call or build '{name}', which weights have no need of. "
-        'Nothing of it was run. If you trust where the file comes from, load '
-        'it there and save the bare state_dict again.'
+        f"it asks to call or build '{name}', which weights do not need. "
+        'Nothing was run. If you trust the source of the file, load it there '
+        'and save the bare state_dict again.'
     )
 
 
-# What a file of weights may name. Building any of these runs no foreign code.
+# Names allowed in a file of weights; building these runs no foreign code.
 _SAFE = {
     'collections.OrderedDict',
     'builtins.bytearray',
@@ -86,11 +86,11 @@ _INERT = {
 
 
 class _SafeUnpickler(pickle.Unpickler):
-    """Resolve known harmless names only; import nothing else."""
+    """Unpickler that resolves and imports known harmless names only."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # torch.load sets it; its other kind of id, 'module', makes torch read
-        # and write source files.
+        # torch.load sets persistent_load; ids of kind 'module' would make
+        # torch read and write source files.
         if name == 'persistent_load':
             load_storage = value
 
@@ -115,7 +115,7 @@ class _SafeUnpickler(pickle.Unpickler):
             and isinstance(getattr(torch, name, None), torch.dtype)
         ):
             found = super().find_class(module, name)
-            # A pickle can set attributes of a function: of a copy, then.
+            # A pickle can set attributes of a function; return a copy.
             return partial(found) if isroutine(found) else found
         raise _refusal(full)
 
@@ -131,10 +131,10 @@ class _SafePickle:
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict:
-    """Read everything in a checkpoint file, running no code from it.
+    """Read a whole checkpoint file without running code from it.
 
     Objects other than tensors and plain data (such as the yacs ``CfgNode``
-    of the released files) come back as empty dicts.
+    of the released files) are returned as empty dicts.
 
     Args:
         path (str | PathLike): A local file written by ``torch.save``.
@@ -152,8 +152,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
     if not head:
         raise CheckpointError(f"'{path}' is empty.")
     for start, what in (
-        (b'<', 'a web page (HTML or XML), not weights: the download went '
-         'wrong, or the address is that of a page'),
+        (b'<', 'a web page (HTML or XML), not weights: the download failed, '
+         'or the address is that of a page'),
         (b'version https://git-lfs', 'a Git LFS pointer, not the file itself'),
     ):  # fmt: skip
         if head.startswith(start):
@@ -196,7 +196,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
 
 
 def extract_state_dict(content: Mapping) -> StateDict:
-    """Take the weights out of a checkpoint's content.
+    """Extract the weights from a checkpoint's content.
 
     Args:
         content (Mapping): Weights, bare or under ``model`` or ``state_dict``,
@@ -206,7 +206,7 @@ def extract_state_dict(content: Mapping) -> StateDict:
         dict[str, Tensor]: The weights by name.
 
     Raises:
-        CheckpointError: It contains no tensor.
+        CheckpointError: The content has no tensor.
     """
     for key in ('state_dict', 'model'):
         if isinstance(content.get(key), Mapping):
@@ -225,15 +225,15 @@ def extract_state_dict(content: Mapping) -> StateDict:
 def read_weights(
     checkpoint: str | os.PathLike, prefix: str | None = None
 ) -> StateDict:
-    """Read the backbone's weights from any of the forms they come in.
+    """Read a backbone's weights from a file of any known format.
 
     Args:
         checkpoint (str | PathLike): A local path or URL.
-        prefix (str, optional): Take only names that start with this, and cut
-            it off. By default ``backbone.``, if the file has such names.
+        prefix (str, optional): Read only names with this prefix, and remove
+            it. By default ``backbone.``, if the file has such names.
 
     Returns:
-        dict[str, Tensor]: The weights, named as in the file but for the
+        dict[str, Tensor]: The weights, named as in the file without the
         prefix.
 
     Raises:
@@ -245,7 +245,7 @@ def read_weights(
     try:
         state = extract_state_dict(content)
     except CheckpointError as error:
-        raise CheckpointError(f"'{path}' is of no use. {error}") from None
+        raise CheckpointError(f"'{path}' cannot be used. {error}") from None
     if prefix is None:
         return strip_prefix(state, 'backbone.', partly=True)
     prefix = prefix.rstrip('.') + '.'
@@ -258,7 +258,7 @@ def read_weights(
 
 
 def summarize(names: Iterable[str], limit: int = 4) -> str:
-    """List the first names, and how many there are if there are more."""
+    """List the first names, and the total number if there are more."""
     names = list(names)
     rest = f', ... ({len(names)} in all)' if len(names) > limit else ''
     return ', '.join(names[:limit]) + rest

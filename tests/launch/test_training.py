@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import MODELS, init_default_scope
 from support.runs import CONFIG, SHORT
+from support.small import ARCH
 
+from mmsmt import launch
 from mmsmt.data import digits
 
 
@@ -171,3 +174,53 @@ val_dataloader = dict(
     ).stdout
     assert f'data       4 images in {tmp_path}/data' in output
     assert metric in output
+
+
+@pytest.mark.parametrize(
+    'hooks',
+    [[], [dict(type='EMAHook'), dict(type='mmsmt.WholeCheckpointHook')]],
+    ids=['none', 'an averaged model'],
+)
+def test_finetune_with_any_hooks(coco, tmp_path, hooks):
+    """What fits is loaded, into an averaged model too; the rest is new."""
+    from mmengine.model import is_model_wrapper
+    from mmengine.runner import Runner
+
+    def config(classes: int):
+        text = (
+            f"_base_ = ['{Path('configs').resolve()}/retinanet_smt_s_3x.py']\n"
+            f'model = dict(bbox_head=dict(num_classes={classes}),'
+            f'backbone=dict(_delete_=True, type="mmsmt.SMT", arch={ARCH!r}),'
+            f'neck=dict(in_channels={list(ARCH["embed_dims"])}))\n'
+            f'custom_hooks = {hooks!r}\n'
+        )
+        path = tmp_path / f'{classes}.py'
+        path.write_text(text)
+        return launch.load_config(
+            str(path), data_root=str(coco), work_dir=str(tmp_path / 'run')
+        )
+
+    cfg = config(3)
+    init_default_scope('mmdet')
+    trained = MODELS.build(cfg.model)
+    trained.init_weights()
+    file = tmp_path / 'trained.pth'
+    torch.save(dict(state_dict=trained.state_dict(), meta={}), file)
+
+    cfg = config(80)
+    launch.prepare_training(cfg, resume='auto', finetune=str(file))
+    runner = Runner.from_cfg(cfg)
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    models = [runner.model]
+    models += [h.ema_model for h in runner.hooks if hasattr(h, 'ema_model')]
+    assert len(models) == 1 + ('EMAHook' in str(hooks))
+    for model in models:
+        model = model.module if hasattr(model, 'module') else model
+        assert not is_model_wrapper(model)
+        loaded = model.state_dict()
+        for name, value in trained.state_dict().items():
+            if 'retina_cls' in name:
+                assert loaded[name].shape != value.shape
+            else:
+                assert torch.equal(loaded[name], value), name

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from support import golden
+from support.small import ARCH
 
 from mmsmt import SMT
 
@@ -20,9 +20,10 @@ NAMES = ('batch', None, 'height', 'width')
 
 @pytest.fixture(scope='module')
 def model() -> SMT:
-    model = SMT('tiny')
-    model.load_state_dict(golden.weights('tiny'))
-    return model.eval()
+    torch.manual_seed(0)
+    model = SMT(ARCH).eval()
+    model.init_weights()
+    return model
 
 
 def images(*shape: int) -> torch.Tensor:

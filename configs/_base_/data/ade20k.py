@@ -1,11 +1,10 @@
-# ADE20K at 512 x 512, 2 images a GPU.
+# ADE20K at 512 x 512, 2 images per GPU.
 _base_ = ['../mmseg.py', 'mmseg::_base_/datasets/ade20k.py']
 
 train_dataloader = dict(batch_size=2)
 
-# The multi-scale test of Table 6: 0.5 to 1.75 times the size of the
-# single-scale test. (mmseg's own pipeline takes multiples of the image's size
-# on disk.)
+# Multi-scale test of Table 6: 0.5 to 1.75 times the size of the single-scale
+# test. (mmseg's own pipeline uses multiples of the image's size on disk.)
 tta_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None),
     dict(

@@ -1,4 +1,4 @@
-# COCO 2017 without masks, augmented at several scales.
+# COCO 2017 without masks, multi-scale augmentation.
 _base_ = [
     'mmdet::_base_/datasets/coco_detection.py',
     'coco_tta.py',

@@ -1,4 +1,4 @@
-# COCO 2017 with masks, augmented at several scales.
+# COCO 2017 with masks, multi-scale augmentation.
 _base_ = ['coco_instance.py', 'multiscale.py']
 
 train_pipeline = [

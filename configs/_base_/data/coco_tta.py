@@ -1,6 +1,6 @@
-# Test-time augmentation of detectors: the image and its mirror image.
+# Test-time augmentation of detectors: the image and its horizontal flip.
 tta_model = dict(
-    type='mmsmt.tta.BoxTTAModel',  # mmdet's own refuses masks
+    type='mmsmt.tta.BoxTTAModel',  # mmdet's rejects masks
     tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
 )
 tta_pipeline = [

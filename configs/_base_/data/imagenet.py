@@ -1,8 +1,8 @@
-# ImageNet at 224 x 224 with Swin's augmentation, which SMT shares; besides
-# RandAugment, colours are not jittered. 128 images a GPU.
+# ImageNet at 224 x 224, 128 images per GPU, with Swin's augmentation, which
+# SMT shares. Colours are not jittered, except by RandAugment.
 _base_ = ['mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py']
 
-# What mmpretrain's own train.py adds to a config.
+# Loader settings that mmpretrain's own train.py adds to a config.
 loader = dict(
     pin_memory=True,
     persistent_workers=True,

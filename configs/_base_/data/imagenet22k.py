@@ -1,4 +1,4 @@
-# ImageNet-22K, trained on all of it: no validation.
+# Train on all of ImageNet-22K, without validation.
 _base_ = ['imagenet.py']
 
 data_preprocessor = dict(num_classes=21841)

@@ -1,4 +1,4 @@
-# ImageNet at 384 x 384, 64 images a GPU; tested on the whole image, not a
+# ImageNet at 384 x 384, 64 images per GPU. Tests use the whole image, not a
 # crop, as in the release.
 _base_ = ['imagenet.py']
 

@@ -1,5 +1,5 @@
-# DETR's augmentation: the shorter side from 480 to 800, or a crop of an image
-# of 400 to 600 before (Table 12; the release has the same).
+# DETR's augmentation: resize the shorter side to 480 to 800; or first resize
+# it to 400 to 600 and crop (Table 12; the release has the same).
 scales = [(side, 1333) for side in range(480, 801, 32)]
 resize = dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
 multiscale = [

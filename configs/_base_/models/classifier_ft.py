@@ -1,6 +1,6 @@
 # SMT-L from ImageNet-22K, without Mixup and CutMix (B.2; the release leaves
-# them on). The classifier starts from the rows of the 1,000 classes in the 22K
-# one, as in the release.
+# them on). Initialize the classifier with the rows of the 1,000 classes in the
+# 22K classifier, as in the release.
 _base_ = ['classifier.py', 'smt.py']
 
 model = dict(

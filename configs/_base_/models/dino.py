@@ -1,5 +1,5 @@
-# DINO with four scales, 12 epochs: mmdet's recipe. The release has none; the
-# paper's was trained with another toolbox.
+# DINO with four scales, 12 epochs: mmdet's recipe. The release has no config;
+# the paper's model was trained with another toolbox.
 _base_ = [
     'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
     '../data/coco_tta.py',

@@ -1,5 +1,5 @@
-# The SMTs of detection and segmentation: arch, drop path rate (Table 12; of
-# SMT-T that of Table 11, of SMT-L that of SMT-B), released weights.
+# Backbones for detection and segmentation: arch, drop path rate, released
+# weights. Rates are from Table 12; SMT-T uses Table 11's, SMT-L that of SMT-B.
 smt = {
     size: dict(
         arch=arch,
@@ -17,4 +17,4 @@ smt = {
         ('l', 'large', 0.3, 'smt_large_22k'),
     )
 }
-smt['l']['layer_scale_init_value'] = 1e-4  # as its weights
+smt['l']['layer_scale_init_value'] = 1e-4  # as in its weights

@@ -1,5 +1,5 @@
 # Sparse R-CNN with 300 proposals, 36 epochs: mmdet's recipe (2.5e-5, weight
-# decay 1e-4, gradients clipped at 1), which the release uses as it is; Table
+# decay 1e-4, gradients clipped at 1), which the release uses unchanged. Table
 # 12 has 2e-4 and 0.05 for all detectors.
 _base_ = [
     'mmdet::sparse_rcnn/'

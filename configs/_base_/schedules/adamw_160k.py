@@ -1,5 +1,5 @@
-# 160k iterations of batch 16 (Appendix B.4; the release has the same). No
-# parameter is exempt from weight decay.
+# 160k iterations of batch 16 (Appendix B.4; the release has the same). Weight
+# decay applies to all parameters.
 _base_ = [
     '../mmseg.py',
     'mmseg::_base_/default_runtime.py',

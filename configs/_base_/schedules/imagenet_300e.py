@@ -1,5 +1,5 @@
-# 300 epochs of batch 1024 (Table 11). The released code runs down to 2e-6 at
-# this batch, from 2e-7 in the warm-up, where Table 11 has 1e-5 and 1e-6.
+# 300 epochs of batch 1024 (Table 11). At this batch the released code decays
+# to 2e-6 and warms up from 2e-7, where Table 11 has 1e-5 and 1e-6.
 _base_ = [
     'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py',
     'mmpretrain::_base_/default_runtime.py',

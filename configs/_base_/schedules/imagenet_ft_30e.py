@@ -1,4 +1,4 @@
-# 30 epochs at 2e-5 (B.2). In the release the rate is 1e-5 per 512 images at
+# 30 epochs at learning rate 2e-5 (B.2). The release has 1e-5 per 512 images at
 # 224 x 224 and 2e-5 at 384 x 384.
 _base_ = ['imagenet_300e.py']
 
