@@ -69,12 +69,11 @@ def test_traced(model, tmp_path, opset):
 
 
 @pytest.mark.skipif(not HAS_DYNAMO, reason='this torch has the old one only')
-@pytest.mark.parametrize('opset', [11, 17])
-def test_by_dynamo(model, tmp_path, opset):
-    """For one size: the conversion between opsets is the same for any."""
+def test_by_dynamo(model, tmp_path):
+    """For one size, in the opset whose Split has no number of outputs."""
     path = str(tmp_path / 'smt.onnx')
     x = images(1, 3, 64, 96)
-    export(model, x, path, opset_version=opset, dynamo=True)
+    export(model, x, path, opset_version=17, dynamo=True)
     check(model, path, [x.shape])
 
 
