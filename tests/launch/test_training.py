@@ -12,6 +12,7 @@ from support.small import ARCH
 
 from mmsmt import launch
 from mmsmt.data import digits
+from mmsmt.ops import operators_in_use
 
 
 @pytest.mark.smoke
@@ -55,6 +56,10 @@ def test_resume(python, root, coco, trained, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    operators_in_use() == 'compiled',
+    reason='a compiled mmcv has no bf16 on a CPU',
+)
 def test_mixed_precision_on_a_cpu(python, root, coco, tmp_path):
     """``--amp`` is bfloat16 there, through mmcv's operators and back."""
     output = python(
