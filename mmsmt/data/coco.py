@@ -1,0 +1,477 @@
+"""Check annotations in COCO's format as mmdet loads and evaluates them."""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from .findings import Findings
+
+LOST = 0.01
+"""Share of the objects of a class that the loader may drop while the metric
+counts them: a perfect detector loses as much AP."""
+MANY = 100
+"""Detections of an image that COCO's metric and the heads keep by default."""
+REWRITE = 'Rewrite the file with these faults repaired.'
+
+
+@dataclass
+class CocoUse:
+    """The use that a config makes of a COCO file.
+
+    Args:
+        classes (Sequence[str]): Names of the classes, in the model's order.
+        masks (bool): True if masks are loaded or evaluated.
+        evaluated (bool): True if the metric reads the file.
+        filter_empty (bool): True if images without objects are dropped.
+        min_size (int): Shorter side of the smallest image kept, in pixels.
+    """
+
+    classes: Sequence[str]
+    masks: bool = False
+    evaluated: bool = False
+    filter_empty: bool = False
+    min_size: int = 0
+
+
+@dataclass
+class Summary:
+    """Contents of a dataset as a model sees it.
+
+    Args:
+        images (int): Number of images that are used.
+        empty (int): Those without an object.
+        objects (Counter): Number of objects by class.
+        sizes (Counter): Number of objects by COCO's size: small (below 32 x
+            32 pixels), medium, large (from 96 x 96 on).
+        dropped (Counter): Number of objects or images by reason.
+        files (dict[str, tuple[int, int]]): Annotated height and width of the
+            images, in pixels, by file.
+    """
+
+    images: int = 0
+    empty: int = 0
+    objects: Counter = field(default_factory=Counter)
+    sizes: Counter = field(default_factory=Counter)
+    dropped: Counter = field(default_factory=Counter)
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def read_coco(path: Path, findings: Findings) -> dict[str, Any] | None:
+    """Read a COCO file; report what keeps it from being one.
+
+    Args:
+        path (Path): The file.
+        findings (Findings): Extended in place.
+
+    Returns:
+        dict: The content, or None if it is no COCO file.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except ValueError as error:
+        text = f'it is not whole JSON ({error})'
+        findings.error(path, text, 'Copy or export it again.')
+        return None
+    if isinstance(content, dict) and 'shapes' in content:
+        findings.error(
+            path,
+            'it is a LabelMe file of one image, not a COCO file',
+            'Convert the folder of LabelMe files to one COCO file.',
+        )
+        return None
+    keys = ('images', 'annotations', 'categories')
+    missing = [
+        key
+        for key in keys
+        if not isinstance(content, dict)
+        or not isinstance(content.get(key), list)
+    ]
+    if missing:
+        found = list(content)[:5] if isinstance(content, dict) else 'a list'
+        findings.error(
+            path,
+            f'it has no list {" and ".join(map(repr, missing))} (found: '
+            f'{found})',
+            'A COCO file has the lists images, annotations and categories.',
+        )
+        return None
+    return content
+
+
+def check_coco(path: Path, use: CocoUse, findings: Findings) -> Summary | None:
+    """Check a COCO file against the config that uses it.
+
+    Args:
+        path (Path): The file.
+        use (CocoUse): The use that the config makes of it.
+        findings (Findings): Extended in place.
+
+    Returns:
+        Summary: Contents as a model sees them; None if it is no COCO file.
+    """
+    content = read_coco(path, findings)
+    if content is None:
+        return None
+    checker = _Checker(path, use, findings)
+    checker.check_categories(content['categories'], content['annotations'])
+    checker.check_images(content['images'])
+    checker.check_annotations(content['annotations'])
+    return checker.summarize()
+
+
+class _Checker:
+    """Checks of one file; each collects its faults by kind."""
+
+    def __init__(self, path: Path, use: CocoUse, findings: Findings) -> None:
+        self.path = path
+        self.use = use
+        self.findings = findings
+        self.names: dict[Any, str] = {}  # of categories, by id
+        self.images: dict[Any, dict] = {}
+        self.faults: dict[str, list[str]] = defaultdict(list)
+        self.objects: dict[Any, list[str]] = defaultdict(list)
+        self.evaluated: Counter = Counter()  # by class
+        self.lost: Counter = Counter()  # of them, by class
+        self.summary = Summary()
+
+    # Categories
+
+    def check_categories(
+        self, categories: list[dict], annotations: list[dict]
+    ) -> None:
+        """Compare the file's categories with the config's classes."""
+        classes = list(self.use.classes)
+        for category in categories:
+            if not {'id', 'name'} <= set(category):
+                self._error(f'a category has no id or no name: {category}')
+                return
+            if category['id'] in self.names:
+                self._error(
+                    f'two categories have the id {category["id"]}: '
+                    f"'{self.names[category['id']]}' and "
+                    f"'{category['name']}'"
+                )
+            self.names[category['id']] = category['name']
+        counts = Counter(
+            self.names.get(note.get('category_id')) for note in annotations
+        )
+        names = list(self.names.values())
+        known = [name for name in names if name in classes]
+        if names and not known:
+            self._error(
+                f'none of its categories {_shorten(names)} is among the '
+                f'{len(classes)} classes of the config {_shorten(classes)}',
+                f'Set metainfo=dict(classes={tuple(names)!r}) in every '
+                f'dataset, and num_classes={len(names)} in every head.',
+            )
+            return
+        present = [name for name in classes if name in names]
+        absent = [name for name in classes if name not in names]
+        for name in names:
+            if name in classes or not counts[name]:
+                continue
+            text = (
+                f"category '{name}' with {counts[name]} objects is not among "
+                f'the classes {_shorten(classes)}'
+            )
+            if absent:
+                self._error(text, self._find_similar(name, absent))
+            else:  # a chosen part of the categories
+                self.findings.warn(self.path, f'{text}: they are left out')
+        if known != present:
+            self._error(
+                f'its categories are in the order {_shorten(known)} and the '
+                f'classes in {_shorten(present)}: mmdet would swap the names',
+                f'Write the classes in the order of the file: '
+                f'classes={tuple(known)!r}',
+            )
+        elif absent:
+            self._error(
+                f'it has no category {_shorten(absent)}: mmdet would count '
+                'every later class as the one before it',
+                'Add the category to the file, or remove the class from the '
+                'config.',
+            )
+        for name in present:
+            if not counts[name]:
+                self.findings.warn(
+                    self.path, f"class '{name}' has no object in it"
+                )
+
+    @staticmethod
+    def _find_similar(name: str, classes: Iterable[str]) -> str:
+        fold = str(name).strip().casefold()
+        for other in classes:
+            if str(other).strip().casefold() == fold:
+                return f"The config writes '{other}': use one spelling."
+        return (
+            'Add it to metainfo.classes and count it in every num_classes, or '
+            'remove its objects from the file.'
+        )
+
+    # Images
+
+    def check_images(self, images: list[dict]) -> None:
+        """Check ids, names and sizes of images."""
+        for number, image in enumerate(images):
+            missing = {'id', 'file_name', 'height', 'width'} - set(image)
+            label = image.get('file_name', f'number {number}')
+            if missing:
+                self._fault(f'images have no {_join(missing)}', label)
+                continue
+            if image['id'] in self.images:
+                self._fault('images have the id of another', label)
+            size = image['height'], image['width']
+            if not all(isinstance(v, (int, float)) and v > 0 for v in size):
+                self._fault('images have no positive size', label)
+                continue
+            self.images[image['id']] = image
+        small = [
+            image
+            for image in self.images.values()
+            if min(image['height'], image['width']) < self.use.min_size
+        ]
+        if small:
+            self.summary.dropped[
+                f'images are below min_size {self.use.min_size}'
+            ] = len(small)
+        if not images:
+            self._error('it has no image')
+        elif len(small) == len(images):
+            self._error(
+                f'all {len(small)} images are smaller than filter_cfg.min_size'
+                f' {self.use.min_size} and are dropped',
+                'Set filter_cfg.min_size below their shorter side.',
+            )
+        self.small = {image['id'] for image in small}
+
+    # Annotations
+
+    def check_annotations(self, annotations: list[dict]) -> None:
+        """Check ids, references, boxes and masks of annotations."""
+        ids: set = set()
+        crowd = fractions = corners = 0
+        if not annotations:
+            text = 'it has no annotation'
+            if self.use.evaluated:
+                self._error(f'{text}: AP would be -1')
+            else:
+                self._error(f'{text}: there is nothing to train on')
+        for number, note in enumerate(annotations):
+            label = self._label(number, note)
+            key = note.get('id')
+            if key is None:
+                self._fault('annotations have no id', label)
+            elif not isinstance(key, Integral) or isinstance(key, bool):
+                self._fault('annotations have an id that is no number', label)
+            elif key in ids:
+                self._fault('annotations have the id of another', label)
+            elif key == 0 and self.use.evaluated:
+                self._fault(
+                    "annotations have the id 0, which COCO's metric takes "
+                    'for "not matched"',
+                    label,
+                )
+            ids.add(key)
+            wanted = {'image_id', 'category_id', 'bbox', 'area'}
+            wanted |= {'iscrowd'} if self.use.evaluated else set()
+            missing = wanted - set(note)
+            if missing:
+                self._fault(f'annotations have no {_join(missing)}', label)
+            image = self.images.get(note.get('image_id'))
+            if image is None:
+                self._fault('annotations name an image that is absent', label)
+                continue
+            if note.get('category_id') not in self.names:
+                self._fault(
+                    'annotations name a category that is absent', label
+                )
+                continue
+            if note.get('iscrowd'):
+                crowd += 1
+            box: Any = note.get('bbox')
+            if not _is_box(box):
+                self._fault('boxes are not four finite numbers', label)
+                continue
+            x, y, w, h = box
+            height, width = image['height'], image['width']
+            fractions += max(map(abs, box)) <= 1
+            corners += w > x and h > y and (x + w > width or y + h > height)
+            self._check_object(note, image, label)
+        total = len(annotations)
+        if total and crowd == total:
+            self._error(
+                f'all {total} annotations have iscrowd=1: none is trained or '
+                'evaluated',
+                'Set iscrowd to 0 for single objects.',
+            )
+        if total and fractions > total / 2:
+            self._error(
+                f'{fractions} of {total} boxes lie within 1 x 1 pixel: they '
+                'look like fractions of the image (YOLO)',
+                'COCO boxes are [x, y, width, height] in pixels.',
+            )
+        elif total and corners > total / 2:
+            self._error(
+                f'{corners} of {total} boxes leave their image, with the third'
+                ' and fourth number above the first and second: they look '
+                'like corners [x1, y1, x2, y2]',
+                'COCO boxes are [x, y, width, height] in pixels.',
+            )
+
+    def _check_object(self, note: dict, image: dict, label: str) -> None:
+        """Check a box and a mask; count the object, or its loss."""
+        name = self.names[note['category_id']]
+        if name not in self.use.classes:
+            return
+        x, y, w, h = note['bbox']
+        inside = max(0, min(x + w, image['width']) - max(x, 0)) * max(
+            0, min(y + h, image['height']) - max(y, 0)
+        )
+        reason = ''
+        if w <= 0 or h <= 0:
+            reason = 'objects have no positive width and height'
+        elif inside <= 0:
+            reason = 'objects lie outside their image'
+        elif w < 1 or h < 1:
+            reason = 'objects are narrower than one pixel'
+        elif note.get('area', 1) <= 0:
+            reason = 'objects have no positive area'
+        elif note.get('ignore'):
+            reason = 'objects have ignore=1'
+        counted = not note.get('iscrowd')
+        self.evaluated[name] += counted
+        if reason:
+            self.lost[name] += counted
+            self.summary.dropped[reason] += 1
+            self.summary_example(reason, label)
+            return
+        if self.use.masks:
+            fault = _describe_mask_fault(note.get('segmentation'), image)
+            if fault:
+                self._fault(fault, label)
+                self.lost[name] += counted
+        if counted:
+            self.objects[note['image_id']].append(name)
+            area = note.get('area', w * h)
+            self.summary.sizes[
+                'small'
+                if area < 32**2
+                else 'medium'
+                if area < 96**2
+                else 'large'
+            ] += 1
+
+    def summary_example(self, reason: str, label: str) -> None:
+        """Keep the first annotation that is dropped for a reason."""
+        self.examples = getattr(self, 'examples', {})
+        self.examples.setdefault(reason, label)
+
+    # Results
+
+    def summarize(self) -> Summary:
+        """Report the collected faults; return the contents."""
+        for text, labels in self.faults.items():
+            self._error(
+                f'{len(labels)} {text}: {_shorten(labels, 3)}', REWRITE
+            )
+        for reason, count in self.summary.dropped.items():
+            if not reason.startswith('objects'):
+                continue
+            total = sum(self.evaluated.values())
+            text = f'{count} of {total} {reason}: {self.examples[reason]}'
+            share = max(
+                self.lost[name] / self.evaluated[name]
+                for name in self.evaluated
+                if self.evaluated[name]
+            )
+            if share > LOST:
+                self._error(f'{text}; they are dropped', REWRITE)
+            else:
+                self.findings.warn(self.path, f'{text}; they are dropped')
+        crowded = [
+            (len(names), self.images[key]['file_name'])
+            for key, names in self.objects.items()
+            if len(names) > MANY
+        ]
+        if crowded:
+            most, name = max(crowded)
+            self.findings.warn(
+                self.path,
+                f'{len(crowded)} images have more than {MANY} objects, '
+                f"'{name}' {most}",
+                'Raise max_per_img of test_cfg and proposal_nums of the '
+                'evaluator.',
+            )
+        summary = self.summary
+        used = [key for key in self.images if key not in self.small]
+        empty = [key for key in used if not self.objects[key]]
+        if empty and self.use.filter_empty:
+            summary.dropped['images have no object'] = len(empty)
+            used = [key for key in used if self.objects[key]]
+        else:
+            summary.empty = len(empty)
+        summary.images = len(used)
+        for key in used:
+            image = self.images[key]
+            size = image['height'], image['width']
+            summary.files[image['file_name']] = size
+            summary.objects.update(self.objects[key])
+        return summary
+
+    def _label(self, number: int, note: dict) -> str:
+        image = self.images.get(note.get('image_id'))
+        where = f" in '{image['file_name']}'" if image else ''
+        return f'annotation {note.get("id", f"number {number}")}{where}'
+
+    def _fault(self, text: str, label: str) -> None:
+        self.faults[text].append(label)
+
+    def _error(self, text: str, remedy: str = '') -> None:
+        self.findings.error(self.path, text, remedy)
+
+
+def _is_box(box: Any) -> bool:
+    return (
+        isinstance(box, (list, tuple))
+        and len(box) == 4
+        and all(isinstance(v, Real) and math.isfinite(v) for v in box)
+    )
+
+
+def _describe_mask_fault(mask: Any, image: dict) -> str:
+    """Describe what keeps a mask from being loaded, or ''."""
+    if not mask:
+        return 'annotations have no segmentation, and masks are trained'
+    if isinstance(mask, dict):
+        size = list(mask.get('size') or [])
+        if size != [image['height'], image['width']]:
+            return 'masks have another size than their image'
+        return '' if mask.get('counts') else 'masks are empty'
+    if not isinstance(mask, list):
+        return 'masks are neither polygons nor RLE'
+    # mmdet leaves the others out.
+    if not any(
+        isinstance(polygon, list)
+        and len(polygon) >= 6
+        and len(polygon) % 2 == 0
+        for polygon in mask
+    ):
+        return 'masks have no polygon of three points or more'
+    return ''
+
+
+def _join(names: Iterable[str]) -> str:
+    return ', '.join(sorted(names))
+
+
+def _shorten(names: Sequence[str], limit: int = 6) -> str:
+    """List the first names in parentheses."""
+    more = f', ... {len(names)} in all' if len(names) > limit else ''
+    return f'({", ".join(map(str, names[:limit]))}{more})'

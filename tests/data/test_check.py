@@ -1,0 +1,404 @@
+"""Faults of datasets from public reports are found before training."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+from support.configs import CONFIGS
+
+from mmsmt.data.check import check_config, format_summaries
+
+CLASSES = ('circle', 'square', 'tri')
+
+
+@pytest.fixture(scope='module')
+def pristine(tmp_path_factory) -> Path:
+    """Eight images to train on and four to validate, three objects each."""
+    root = tmp_path_factory.mktemp('shapes')
+    generator = np.random.default_rng(0)
+    for split, number in (('train', 8), ('val', 4)):
+        (root / split).mkdir()
+        content = dict(
+            images=[],
+            annotations=[],
+            categories=[dict(id=i, name=n) for i, n in enumerate(CLASSES, 1)],
+        )
+        for i in range(number):
+            name = f'{i}.jpg'
+            pixels = generator.integers(0, 255, (96, 96, 3), np.uint8)
+            Image.fromarray(pixels).save(root / split / name)
+            content['images'].append(
+                dict(id=i, file_name=name, height=96, width=96)
+            )
+            for j in range(3):
+                x, y, w, h = 30 * j + 2, 10 + 5 * i, 24, 20
+                content['annotations'].append(
+                    dict(
+                        id=1 + 3 * i + j,
+                        image_id=i,
+                        category_id=1 + j,
+                        bbox=[x, y, w, h],
+                        area=w * h,
+                        iscrowd=0,
+                        segmentation=[[x, y, x + w, y, x + w, y + h]],
+                    )
+                )
+        (root / f'{split}.json').write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture
+def root(pristine, tmp_path) -> Path:
+    return shutil.copytree(pristine, tmp_path / 'shapes')
+
+
+CONFIG = Config.fromfile(CONFIGS / 'mask_rcnn_smt_t_1x.py')
+
+
+def make_config(root: Path, classes=CLASSES, number: int = 3) -> Config:
+    cfg = copy.deepcopy(CONFIG)
+    for split in ('train', 'val', 'test'):
+        part = 'train' if split == 'train' else 'val'
+        cfg[f'{split}_dataloader'].dataset.update(
+            data_root=str(root),
+            ann_file=f'{part}.json',
+            data_prefix=dict(img=part),
+            metainfo=dict(classes=classes),
+        )
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.ann_file = str(root / 'val.json')
+    for head in ('bbox_head', 'mask_head'):
+        cfg.model.roi_head[head].num_classes = number
+    return cfg
+
+
+def errors(cfg: Config) -> str:
+    findings, _ = check_config(cfg)
+    return '\n'.join(map(str, findings.errors))
+
+
+def test_a_whole_dataset_is_fine(root):
+    findings, summaries = check_config(make_config(root))
+    assert not len(findings)
+    assert summaries['train'].images == 8 and summaries['val'].images == 4
+    text = '\n'.join(format_summaries(summaries))
+    assert 'circle        8        4        4' in text
+
+
+# Settings: change the config, words of the error.
+SETTINGS = {
+    'metainfo forgotten': (
+        lambda cfg: [
+            cfg[f'{s}_dataloader'].dataset.pop('metainfo')
+            for s in ('train', 'val', 'test')
+        ],
+        ['none of its categories (circle, square, tri)', '80 classes'],
+    ),
+    'metainfo in train only': (
+        lambda cfg: cfg.val_dataloader.dataset.pop('metainfo'),
+        ['val_dataloader', 'are not those of train_dataloader'],
+    ),
+    'CLASSES as in mmdet 2': (
+        lambda cfg: cfg.train_dataloader.dataset.update(
+            metainfo=dict(CLASSES=CLASSES)
+        ),
+        ['CLASSES=', 'is ignored', 'metainfo=dict(classes='],
+    ),
+    'mask head': (
+        lambda cfg: cfg.model.roi_head.mask_head.update(num_classes=2),
+        ['model.roi_head.mask_head: num_classes is 2', 'has 3 classes'],
+    ),
+    'a string for a tuple': (
+        lambda cfg: cfg.train_dataloader.dataset.update(
+            metainfo=dict(classes='circle')
+        ),
+        ["the string 'circle', not a tuple", "('circle',)"],
+    ),
+    'order of metainfo': (
+        lambda cfg: [
+            cfg[f'{s}_dataloader'].dataset.update(
+                metainfo=dict(classes=('tri', 'square', 'circle'))
+            )
+            for s in ('train', 'val', 'test')
+        ],
+        ['in the order (circle, square, tri)', 'would swap the names'],
+    ),
+    'evaluator of another file': (
+        lambda cfg: cfg.val_evaluator.update(ann_file='data/other.json'),
+        ["it reads 'data/other.json', and val_dataloader", 'val.json'],
+    ),
+    'images below min_size': (
+        lambda cfg: cfg.train_dataloader.dataset.filter_cfg.update(
+            min_size=100
+        ),
+        ['all 8 images are smaller than filter_cfg.min_size 100'],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_settings(root, name):
+    change, words = SETTINGS[name]
+    cfg = make_config(root)
+    change(cfg)
+    text = errors(cfg)
+    for word in words:
+        assert word in text
+
+
+def every(key, value):
+    """Set a key of every annotation."""
+
+    def change(content):
+        for note in content['annotations']:
+            note[key] = value(note) if callable(value) else value
+
+    return change
+
+
+def drop(key, where='annotations'):
+    def change(content):
+        for item in content[where]:
+            item.pop(key, None)
+
+    return change
+
+
+def rename(old, new):
+    def change(content):
+        for category in content['categories']:
+            if category['name'] == old:
+                category['name'] = new
+
+    return change
+
+
+# Files: the split, the change of its content, words of the error.
+FILES = {
+    'another category': (
+        'train',
+        rename('tri', 'helmet'),
+        ["category 'helmet' with 8 objects is not among the classes"],
+    ),
+    'another spelling': (
+        'train',
+        rename('square', 'Square'),
+        ["category 'Square' with 8 objects", "writes 'square'"],
+    ),
+    'another order in val': (
+        'val',
+        lambda c: c['categories'].reverse(),
+        ['in the order (tri, square, circle)'],
+    ),
+    'a category is missing': (
+        'val',
+        lambda c: (
+            c['categories'].pop(0),
+            c['annotations'].__setitem__(
+                slice(None),
+                [n for n in c['annotations'] if n['category_id'] > 1],
+            ),
+        ),
+        ['no category (circle)', 'every later class'],
+    ),
+    'ids from 0': (
+        'val',
+        every('id', lambda note: note['id'] - 1),
+        ['1 annotations have the id 0', "annotation 0 in '0.jpg'"],
+    ),
+    'ids of others': (
+        'val',
+        every('id', 7),
+        ['11 annotations have the id of another'],
+    ),
+    'no width': (
+        'val',
+        every('bbox', lambda n: [*n['bbox'][:2], 0, n['bbox'][3]]),
+        ['12 of 12 objects have no positive width', "in '0.jpg'"],
+    ),
+    'outside': (
+        'train',
+        every('bbox', lambda n: [200, 10, 20, 20]),
+        ['24 of 24 objects lie outside their image'],
+    ),
+    'fractions': (
+        'train',
+        every('bbox', lambda n: [v / 96 for v in n['bbox']]),
+        ['24 of 24 boxes lie within 1 x 1 pixel', 'YOLO'],
+    ),
+    'corners': (
+        'train',
+        every('bbox', lambda n: [50, 50, 70, 70]),
+        ['24 of 24 boxes leave their image', 'corners [x1, y1, x2, y2]'],
+    ),
+    'not a number': (
+        'train',
+        every('bbox', lambda n: [1, 2, float('nan'), 3]),
+        ['24 boxes are not four finite numbers'],
+    ),
+    'all crowd': (
+        'train',
+        every('iscrowd', 1),
+        ['all 24 annotations have iscrowd=1'],
+    ),
+    'two points': (
+        'train',
+        every('segmentation', [[1, 2, 3, 4]]),
+        ['24 masks have no polygon of three points or more'],
+    ),
+    'one empty mask': (
+        'train',
+        lambda c: c['annotations'][4].update(segmentation=[]),
+        ['1 annotations have no segmentation', "annotation 5 in '1.jpg'"],
+    ),
+    'RLE of another size': (
+        'train',
+        every('segmentation', dict(size=[10, 10], counts=[100])),
+        ['24 masks have another size than their image'],
+    ),
+    'no iscrowd': ('val', drop('iscrowd'), ['12 annotations have no iscrowd']),
+    'no area': ('train', drop('area'), ['24 annotations have no area']),
+    'no height': (
+        'train',
+        drop('height', 'images'),
+        ['8 images have no height'],
+    ),
+    'no categories': (
+        'train',
+        lambda c: c.pop('categories'),
+        ["it has no list 'categories'"],
+    ),
+    'LabelMe': (
+        'train',
+        lambda c: c.update(shapes=[], imagePath='0.jpg'),
+        ['LabelMe file of one image'],
+    ),
+    'no annotations': (
+        'val',
+        lambda c: c['annotations'].clear(),
+        ['it has no annotation', 'AP would be -1'],
+    ),
+    'of absent images': (
+        'train',
+        every('image_id', 99),
+        ['24 annotations name an image that is absent'],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_files(root, name):
+    split, change, words = FILES[name]
+    path = root / f'{split}.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    text = errors(make_config(root))
+    assert str(path) in text
+    for word in words:
+        assert word in text
+
+
+def test_truncated_json(root):
+    path = root / 'train.json'
+    path.write_text(path.read_text()[:-100])
+    assert f'{path}: it is not whole JSON' in errors(make_config(root))
+
+
+IMAGES = {
+    'missing': (
+        lambda path: path.unlink(),
+        '1 of 8 images are missing: 3.jpg',
+    ),
+    'empty': (lambda path: path.write_bytes(b''), '1 images are empty files'),
+    'text': (lambda path: path.write_text('x'), 'cannot be read as images'),
+    'cut off': (
+        lambda path: path.write_bytes(path.read_bytes()[:-500]),
+        '1 images are cut off',
+    ),
+    'another size': (
+        lambda path: Image.new('RGB', (50, 60)).save(path),
+        'have another size, as displayed, than their annotation: '
+        "'3.jpg' 60 x 50 for 96 x 96",
+    ),
+}
+
+
+@pytest.mark.parametrize('name', IMAGES)
+def test_images(root, name):
+    change, words = IMAGES[name]
+    change(root / 'train' / '3.jpg')
+    assert words in errors(make_config(root))
+
+
+def test_images_one_folder_deeper(root):
+    (root / 'train').rename(root / 'images')
+    (root / 'train').mkdir()
+    (root / 'images').rename(root / 'train' / 'images')
+    text = errors(make_config(root))
+    assert '8 of 8 images are missing' in text
+    assert f"'0.jpg' is in '{root}/train/images': set data_prefix" in text
+
+
+def test_exif_orientation(root):
+    """mmcv turns the image; boxes in stored pixels would be wrong."""
+    path = root / 'train' / '3.jpg'
+    image = Image.new('RGB', (96, 64))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    labels = root / 'train.json'
+    content = json.loads(labels.read_text())
+    content['images'][3].update(height=64, width=96)
+    labels.write_text(json.dumps(content))
+    text = errors(make_config(root))
+    assert "'3.jpg' 96 x 64 for 64 x 96" in text
+
+
+def test_few_lost_objects_are_a_warning(root):
+    """Of a hundred objects one is dropped."""
+    path = root / 'train.json'
+    content = json.loads(path.read_text())
+    notes = content['annotations']
+    content['annotations'] = [
+        dict(note, id=1 + 24 * k + i)
+        for k in range(13)
+        for i, note in enumerate(notes)
+    ]
+    content['annotations'][0]['bbox'] = [10, 10, 0.5, 20]
+    path.write_text(json.dumps(content))
+    findings, summaries = check_config(make_config(root))
+    (warning,) = findings
+    assert not warning.error
+    assert '1 of 312 objects are narrower than one pixel' in warning.text
+    assert sum(summaries['train'].objects.values()) == 311
+
+
+def test_a_part_of_the_categories_may_be_chosen(root):
+    findings, summaries = check_config(
+        make_config(root, ('circle', 'tri'), number=2)
+    )
+    assert not findings.errors
+    texts = [finding.text for finding in findings]
+    assert "category 'square' with 8 objects" in texts[0]
+    assert summaries['train'].objects == dict(circle=8, tri=8)
+
+
+def test_command(python, root, tmp_path):
+    config = tmp_path / 'config.py'
+    cfg = make_config(root)
+    cfg.dump(config)
+    command = ('-m', 'mmsmt', 'check', config)
+    output = python(*command).stdout
+    assert 'The data is fine.' in output
+    assert 'square        8        4        4' in output
+    (root / 'val' / '2.jpg').unlink()
+    result = python(*command, check=False)
+    assert result.returncode == 1
+    assert 'Error: The data has 1 fault' in result.stdout
+    assert '1 of 4 images are missing: 2.jpg' in result.stdout
