@@ -22,10 +22,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
     Returns:
         Tensor: (B, C, H, W), in channels-last memory.
     """
-    batch, _, height, width = q.shape
+    batch, _, *size = q.shape
     out = attend(*(_split(x, num_heads) for x in (q, k, v)))
     out = out.transpose(1, 2).flatten(2)
-    return nchw(out.view(batch, height, width, -1))
+    return nchw(out.view(batch, *size, -1))
 
 
 def _split(x: Tensor, num_heads: int) -> Tensor:
@@ -39,7 +39,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     PyTorch's fused kernels never store the whole N x N map. On a CPU the fused
     kernel is no faster in bf16 than in fp32 (AVX-512 without AMX, torch 2.12);
-    a few hundred rows of the map at a time, in bf16, take half of its time.
+    a few hundred queries at a time, in bf16, take half of its time.
     """
     if torch.onnx.is_in_onnx_export():  # not an operator of ONNX
         scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
@@ -48,20 +48,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.dtype != torch.bfloat16 or n < 1024 or not inferred_on_cpu(q):
         return F.scaled_dot_product_attention(q, k, v)
     out = torch.empty_like(q)
-    rows = max(steps.BAND_BYTES // (n * q.element_size()), 1)
+    count = max(steps.BAND_BYTES // (n * q.element_size()), 1)
     scale = q.shape[3] ** -0.5
     for image in range(q.shape[0]):
         for head in range(q.shape[1]):
             keys = k[image, head].t()
-            for i in range(0, q.shape[2], rows):
+            for i in range(0, q.shape[2], count):
                 scores = torch.addmm(
                     q.new_empty(1),
-                    q[image, head, i : i + rows],
+                    q[image, head, i : i + count],
                     keys,
                     beta=0,
                     alpha=scale,
                 )
-                out[image, head, i : i + rows] = (
+                out[image, head, i : i + count] = (
                     scores.softmax(dim=1) @ v[image, head]
                 )
     return out

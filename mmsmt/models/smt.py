@@ -7,7 +7,7 @@ https://github.com/AFeng-x/SMT.
 
 Maps between modules are (B, C, H, W) in channels-last memory. Functions of
 :mod:`mmsmt.layers` compute the layers; :mod:`mmsmt.execution` runs the steps
-of a block (called, recomputed, or in bands of rows).
+of a block (called, recomputed, or in bands).
 """
 
 from collections.abc import Sequence
