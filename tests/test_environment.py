@@ -194,7 +194,7 @@ PathFinder.find_spec = find_spec
 
 @pytest.mark.parametrize('missing', ['mmcv', 'torch'])
 def test_import_without_the_core(new_python, missing):
-    """What needs no torch works without it; SMT says what is missing."""
+    """Import without torch; SMT's error names the missing package."""
     code = f"""{HIDE.format(missing)}
 import mmsmt
 from mmsmt.data import digits

@@ -1,4 +1,4 @@
-"""What a wheel carries, and what installing it asks for."""
+"""Check a wheel's files and requirements."""
 
 import re
 import zipfile

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-MIB = 2**20
+from .machine import MIB
 
 
 def describe_machine(machine: dict) -> str:

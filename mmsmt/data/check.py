@@ -32,6 +32,7 @@ def check_config(
     """
     findings = Findings()
     summaries: dict[str, Summary] = {}
+    named: dict[str, tuple[str, ...]] = {}
     known: dict[str, Summary | None] = {}  # val and test are often the same
     splits = [split for split in splits if cfg.get(f'{split}_dataloader')]
     check_data_files(cfg, [f'{split}_dataloader' for split in splits])
@@ -39,6 +40,8 @@ def check_config(
     for split in splits:
         for dataset in iter_datasets(cfg, f'{split}_dataloader'):
             classes = find_classes(dataset, findings)
+            if classes:
+                named[split] = classes
             if not _is_coco(dataset) or classes is None:
                 name = type_name(dataset)
                 findings.warn(f'{split}_dataloader', f'{name} is not checked')
@@ -51,7 +54,7 @@ def check_config(
             if summary:
                 summaries[split] = summary
             check_num_classes(cfg, classes, findings)
-    _compare_classes(cfg, splits, findings)
+    _compare_classes(named, findings)
     return findings, summaries
 
 
@@ -225,21 +228,15 @@ def _iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:
 
 
 def _compare_classes(
-    cfg: Config, splits: Iterable[str], findings: Findings
+    named: Mapping[str, tuple[str, ...]], findings: Findings
 ) -> None:
     """Compare the class names of all splits."""
-    named = {
-        split: find_classes(dataset, Findings())
-        for split in splits
-        for dataset in iter_datasets(cfg, f'{split}_dataloader')
-    }
-    known = [(split, names) for split, names in named.items() if names]
-    for split, names in known:
-        first, expected = known[0]
-        if names != expected:
+    first = next(iter(named), '')
+    for split, names in named.items():
+        if names != named[first]:
             findings.error(
                 f'{split}_dataloader',
                 f'its classes {names[:6]} are not those of {first}_dataloader '
-                f'{expected[:6]}',
+                f'{named[first][:6]}',
                 'Set the same metainfo in every dataset.',
             )

@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from mmsmt.weights.reading import summarize
+
 from .findings import Findings
 
 LOST = 0.01
@@ -138,6 +140,8 @@ class _Checker:
         self.objects: dict[Any, list[str]] = defaultdict(list)
         self.evaluated: Counter = Counter()  # by class
         self.lost: Counter = Counter()  # of them, by class
+        self.examples: dict[str, str] = {}  # of drops, by reason
+        self.small: set = set()  # ids of images below min_size
         self.summary = Summary()
 
     # Categories
@@ -350,7 +354,7 @@ class _Checker:
         if reason:
             self.lost[name] += counted
             self.summary.dropped[reason] += 1
-            self.summary_example(reason, label)
+            self.examples.setdefault(reason, label)
             return
         if self.use.masks:
             fault = _describe_mask_fault(note.get('segmentation'), image)
@@ -367,11 +371,6 @@ class _Checker:
                 if area < 96**2
                 else 'large'
             ] += 1
-
-    def summary_example(self, reason: str, label: str) -> None:
-        """Keep the first annotation that is dropped for a reason."""
-        self.examples = getattr(self, 'examples', {})
-        self.examples.setdefault(reason, label)
 
     # Results
 
@@ -471,7 +470,5 @@ def _join(names: Iterable[str]) -> str:
     return ', '.join(sorted(names))
 
 
-def _shorten(names: Sequence[str], limit: int = 6) -> str:
-    """List the first names in parentheses."""
-    more = f', ... {len(names)} in all' if len(names) > limit else ''
-    return f'({", ".join(map(str, names[:limit]))}{more})'
+def _shorten(names: Iterable[str], limit: int = 6) -> str:
+    return f'({summarize(map(str, names), limit)})'

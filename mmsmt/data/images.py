@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from mmsmt.weights.reading import summarize
+
 from .findings import Findings
 
 ORIENTATION = 0x0112
@@ -43,12 +45,12 @@ def check_images(
         findings.error(
             folder,
             f'{len(missing)} of {len(files)} images are missing: '
-            f'{_first(missing)}',
+            f'{summarize(missing, 3)}',
             _find_elsewhere(folder, missing),
         )
     for text, labels in faults.items():
         findings.error(
-            folder, f'{len(labels)} images {text}: {_first(labels)}'
+            folder, f'{len(labels)} images {text}: {summarize(labels, 3)}'
         )
 
 
@@ -101,8 +103,3 @@ def _find_elsewhere(folder: Path, missing: list[str]) -> str:
     for found in around.glob(f'{stem}.*'):
         return f"There is '{found.name}': file_name has another suffix."
     return 'Copy them there, or remove them from the annotations.'
-
-
-def _first(labels: list[str], limit: int = 3) -> str:
-    more = f', ... {len(labels)} in all' if len(labels) > limit else ''
-    return ', '.join(labels[:limit]) + more

@@ -102,6 +102,30 @@ def load_config(
     return cfg
 
 
+def load_config_of(args: argparse.Namespace) -> Config:
+    """Read the config of a command line; see :func:`load_config`."""
+    return load_config(
+        args.config,
+        cfg_options=args.cfg_options,
+        work_dir=args.work_dir,
+        data_root=args.data_root,
+        launcher=args.launcher,
+        local_rank=args.local_rank,
+    )
+
+
+def require_whole_checkpoint(cfg: Config, strict: bool) -> None:
+    """Require checkpoints that fit the whole model, or allow others.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        strict (bool): False to load the matching weights.
+    """
+    for hook in cfg.custom_hooks:
+        if type_name(hook) == 'WholeCheckpointHook':
+            hook.strict = strict
+
+
 def add_our_hooks(cfg: Config) -> None:
     """Append the hooks of every run, unless the config has them."""
     hooks = list(cfg.get('custom_hooks') or [])

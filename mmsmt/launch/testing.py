@@ -6,14 +6,15 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from mmsmt.data.configured import iter_datasets, type_name
+from mmsmt.data.configured import iter_datasets
 from mmsmt.data.files import check_data_files
 
 from .checkpoints import read_safely
 from .config import (
     LaunchError,
     add_common_arguments,
-    load_config,
+    load_config_of,
+    require_whole_checkpoint,
 )
 from .processes import build_runner
 
@@ -51,14 +52,7 @@ def _pickle_file(name: str) -> str:
 
 def main(args: argparse.Namespace) -> None:
     """Run ``test``."""
-    cfg = load_config(
-        args.config,
-        cfg_options=args.cfg_options,
-        work_dir=args.work_dir,
-        data_root=args.data_root,
-        launcher=args.launcher,
-        local_rank=args.local_rank,
-    )
+    cfg = load_config_of(args)
     prepare_testing(
         cfg,
         args.checkpoint,
@@ -106,9 +100,8 @@ def prepare_testing(
     if not cfg.get('test_dataloader'):
         raise LaunchError(f"'{cfg.filename}' has no test data.")
     cfg.load_from, cfg.resume = read_safely(checkpoint), False
-    for hook in cfg.custom_hooks:  # fine-tuning configs may turn it off
-        if type_name(hook) == 'WholeCheckpointHook':
-            hook.strict = True
+    # A config of fine-tuning may turn it off.
+    require_whole_checkpoint(cfg, True)
     check_data_files(cfg, ('test_dataloader',))
     if show or show_dir:
         _draw(cfg, show, show_dir, wait_time)

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmsmt.data.configured import type_name
 from mmsmt.data.files import check_data_files
 from mmsmt.optim import cpu_has_bf16
 
@@ -14,7 +13,8 @@ from .checkpoints import read_safely
 from .config import (
     LaunchError,
     add_common_arguments,
-    load_config,
+    load_config_of,
+    require_whole_checkpoint,
 )
 from .cpu import fuse_optimizer
 from .processes import build_runner, launched_rank
@@ -50,14 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Run ``train``."""
-    cfg = load_config(
-        args.config,
-        cfg_options=args.cfg_options,
-        work_dir=args.work_dir,
-        data_root=args.data_root,
-        launcher=args.launcher,
-        local_rank=args.local_rank,
-    )
+    cfg = load_config_of(args)
     prepare_training(
         cfg,
         amp=args.amp,
@@ -147,9 +140,7 @@ def _choose_checkpoint(
         cfg.resume, cfg.load_from = True, resume
     elif finetune:
         cfg.resume, cfg.load_from = False, finetune
-        for hook in cfg.custom_hooks:
-            if type_name(hook) == 'WholeCheckpointHook':
-                hook.strict = False
+        require_whole_checkpoint(cfg, False)
     if resume == 'auto' and not last.is_file() and launched_rank() == 0:
         print(
             f"There is no checkpoint in '{cfg.work_dir}' to resume: the run "

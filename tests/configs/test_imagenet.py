@@ -82,7 +82,7 @@ def test_pre_processing_is_the_release_s(size):
 
 
 def test_fine_tuning_starts_from_the_22k_classifier(tmp_path):
-    """Of 21,841 rows the 1,000 classes' are taken, whole or not at all."""
+    """Take the 1,000 classes' rows of 21,841, completely or not at all."""
     rows = weights.imagenet_22k_to_1k()
     digest = sha256(' '.join(map(str, rows)).encode()).hexdigest()
     assert len(rows) == 1000 and digest.startswith('64b3af4e3db74a16')

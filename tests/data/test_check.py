@@ -361,7 +361,7 @@ def test_exif_orientation(root):
 
 
 def test_few_lost_objects_are_a_warning(root):
-    """Of a hundred objects one is dropped."""
+    """Warn where one of hundreds of objects is dropped."""
     path = root / 'train.json'
     content = json.loads(path.read_text())
     notes = content['annotations']

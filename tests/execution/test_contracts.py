@@ -80,7 +80,7 @@ def leaves_and_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize('training', [False, True])
 def test_outputs_that_hooks_keep_are_not_overwritten(training):
-    """Of every module, whole maps, with and without gradients."""
+    """See whole maps of every module, with and without gradients."""
     model = make().train(training)
     kept = {}
 

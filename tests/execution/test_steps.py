@@ -146,7 +146,7 @@ def test_with_cp_goes_back_twice():
 
 
 def kept_bytes(model, images) -> int:
-    """What autograd keeps of a forward pass for the backward pass."""
+    """Count the bytes that autograd keeps for the backward pass."""
     storages = {}
 
     def keep(tensor):

@@ -63,7 +63,7 @@ def test_strange_checkpoint(
 
 @pytest.mark.slow
 def test_fine_tuning_to_other_classes(python, root, coco, trained, tmp_path):
-    """What fits is loaded, when asked for."""
+    """Load the matching weights with --finetune."""
     output = python(
         *('tools/train.py', CONFIG, '--data-root', coco),
         *('--work-dir', tmp_path, '--resume'),

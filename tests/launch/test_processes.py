@@ -170,7 +170,7 @@ def test_wrong_usage(root, arguments, words):
 
 
 def test_slurm_command(root, tmp_path):
-    """What slurm_train.sh asks srun for, with a stand-in for srun."""
+    """Check the arguments that slurm_train.sh gives to srun, replaced here."""
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)

@@ -187,7 +187,7 @@ val_dataloader = dict(
     ids=['none', 'an averaged model'],
 )
 def test_finetune_with_any_hooks(coco, tmp_path, hooks):
-    """What fits is loaded, into an averaged model too; the rest is new."""
+    """Load the matching weights, into an averaged model too."""
     from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
 

@@ -67,7 +67,7 @@ def test_from_released(tmp_path, monkeypatch):
 
 
 def test_layer_depths():
-    """Of the stem 0, of block n n, of what follows the last."""
+    """Give 0 to the stem, n to block n, the last depth to a head."""
     model = SMT('tiny')  # 2, 2, 8 and 1 blocks
     for name, depth in {
         'patch_embed1.conv1.weight': 0,

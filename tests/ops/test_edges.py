@@ -346,7 +346,7 @@ def test_threads_change_no_bit():
 @pytest.mark.parametrize('aligned', [True, False])
 @pytest.mark.parametrize('samples', [0, 3])
 def test_gradient_of_odd_regions(samples, aligned):
-    """Of no size, outside, larger than the map, on its edge: to the bit."""
+    """Check regions without size, outside, too large, on the edge."""
     torch.manual_seed(0)
     regions = torch.tensor(
         [

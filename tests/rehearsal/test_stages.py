@@ -76,7 +76,7 @@ def test_a_run_that_was_not_killed_as_planned(rehearsed, run):
 
 
 def test_one_checkpoint_only(rehearsed):
-    """What is saved at the end only cannot be resumed, and is no failure."""
+    """Pass a run that saves at its end only: nothing can be resumed."""
     subject, runs = rehearsed
     runs.append((0, [*KILLED[1], note(3), *DONE[2:]]))
     assert subject.train() == '4 iterations; no checkpoint before the last'
