@@ -71,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--dtypes', nargs='+', choices=DTYPES, default=['fp32'],
         help='fp32, or autocast to bf16 or fp16',
     )  # fmt: skip
+    parser.add_argument(
+        '--channels-last',
+        action='store_true',
+        help='keep weights and images in channels-last memory',
+    )
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument(
         '--device',
@@ -178,7 +183,7 @@ def run_one(args: argparse.Namespace, name: str, **case: object) -> dict:
         UserError: The process failed for another reason.
     """
     child = dict(case, arch=args.arch, device=args.device)
-    child.update(threads=args.threads)
+    child.update(threads=args.threads, channels_last=args.channels_last)
     child['release'] = str(args.release.resolve()) if args.release else None
     process = subprocess.run(
         [sys.executable, '-m', 'mmsmt.benchmark.child', name],

@@ -48,12 +48,21 @@ def make_targets(size: tuple[int, int]) -> object:
     return target
 
 
+def memory_format(args: argparse.Namespace) -> torch.memory_format:
+    """Return the memory layout of weights and images."""
+    return (
+        torch.channels_last if args.channels_last else torch.contiguous_format
+    )
+
+
 def make_pass(
     args: argparse.Namespace, model: Any, size: tuple[int, int]
 ) -> Callable[[], None]:
     """Make a function that runs the task once on random images."""
     shape = (args.batch, 3, *size)
     images = torch.rand(shape, device=args.device)
+    layout = memory_format(args)
+    images = images.to(memory_format=layout)
     autocast = (
         torch.autocast(args.device, dtype=getattr(torch, DTYPES[args.dtype]))
         if args.dtype != 'fp32'
@@ -87,6 +96,7 @@ def make_pass(
 
         def once() -> None:
             data = model.data_preprocessor(batch, training=True)
+            data['inputs'] = data['inputs'].to(memory_format=layout)
             model.zero_grad()
             with autocast:
                 losses = model(**data, mode='loss')
@@ -103,9 +113,9 @@ def measure_pass(args: argparse.Namespace) -> dict:
         model.compile(dynamic=False)
     if args.task == 'detector':
         model = build_detector(model)
-        if args.dtype == 'bf16':  # mmcv's nms and RoIAlign lack bf16
+        if args.dtype == 'bf16':  # compiled nms and RoIAlign lack bf16
             keep_in_fp32(model)
-    model = model.to(args.device)
+    model = model.to(args.device, memory_format=memory_format(args))
     size = tuple(args.size)
     compiled = args.row == 'mmsmt compiled'  # for one size only
     make_pass(args, model, size if compiled else (64, 64))()  # warm-up

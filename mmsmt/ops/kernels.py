@@ -67,9 +67,11 @@ def get_compiler_version() -> str:
 
 
 def get_compiling_cuda_version() -> str:
-    """Return the CUDA version of torchvision's kernels."""
-    cuda = torchvision.version.cuda
-    return cuda if cuda and torch.cuda.is_available() else 'not available'
+    """Return the CUDA version of torchvision's kernels, such as ``'13.0'``."""
+    cuda = getattr(torchvision.version, 'cuda', None)  # 13000; CPU: missing
+    if not cuda or not torch.cuda.is_available():
+        return 'not available'
+    return f'{int(cuda) // 1000}.{int(cuda) % 1000 // 10}'
 
 
 _KERNELS: dict[str, Callable] = {

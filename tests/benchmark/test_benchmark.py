@@ -48,7 +48,12 @@ def args(tmp_path):
     (tmp_path / 'models').mkdir()
     (tmp_path / 'models' / 'smt.py').write_text(RELEASE)
     return argparse.Namespace(
-        arch='tiny', device='cpu', release=tmp_path, batch=1, dtype='fp32'
+        arch='tiny',
+        device='cpu',
+        release=tmp_path,
+        batch=1,
+        dtype='fp32',
+        channels_last=False,
     )
 
 

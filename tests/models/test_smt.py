@@ -43,31 +43,41 @@ def small_smt() -> SMT:
     return model.eval()
 
 
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+
+
+@pytest.fixture(params=['cpu', pytest.param('cuda', marks=GPU)])
+def device(request, monkeypatch):
+    """Each device of this machine, without TensorFloat-32."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    return request.param
+
+
 # Golden cases ----------------------------------------------------------------
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('name', golden.NAMES)
-def test_golden_stages(name):
+def test_golden_stages(name, device):
     case = golden.case(name)
-    model = SMT(**golden.arch_args(name)).eval()
+    model = SMT(**golden.arch_args(name)).eval().to(device)
     model.load_state_dict(case['weights'], strict=True)
     with torch.no_grad():
-        outs = model(torch.from_numpy(case['input']))
+        outs = model(torch.from_numpy(case['input']).to(device))
     for i, out in enumerate(outs, 1):
-        assert relative(out, case[f'stage{i}']) <= 1e-5
+        assert relative(out.cpu(), case[f'stage{i}']) <= 1e-5
 
 
 @pytest.mark.smoke
-def test_golden_training():
+def test_golden_training(device):
     case = golden.case('tiny')
-    model = SMT('tiny').train()
+    model = SMT('tiny').train().to(device)
     model.load_state_dict(case['weights'], strict=True)
-    image = torch.from_numpy(case['input']).requires_grad_()
+    image = torch.from_numpy(case['input']).to(device).requires_grad_()
     loss = sum(out.square().mean() for out in model(image))
     loss.backward()
     assert loss.item() == pytest.approx(float(case['train_loss']), rel=1e-5)
-    assert relative(image.grad, case['input_grad']) <= 1e-4
+    assert relative(image.grad.cpu(), case['input_grad']) <= 1e-4
     norms = {name: p.grad.norm() for name, p in model.named_parameters()}
     names = [our_name(name) for name in case['grad_names'].tolist()]
     assert sorted(names) == sorted(norms)

@@ -141,6 +141,20 @@ def test_missing_operator():
 # Operators that mmcv has for a GPU only, or without golden outputs -----------
 
 
+@pytest.mark.parametrize(
+    ('number', 'text'), [(12010, '12.1'), (13000, '13.0')]
+)
+def test_cuda_version(monkeypatch, number, text):
+    """torchvision gives a number, and none where it has no CUDA kernels."""
+    from mmsmt.ops.kernels import get_compiling_cuda_version
+
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('torchvision.version.cuda', number, raising=False)
+    assert get_compiling_cuda_version() == text
+    monkeypatch.delattr('torchvision.version.cuda')
+    assert get_compiling_cuda_version() == 'not available'
+
+
 def test_roi_pool():
     """Against its definition, cell by cell."""
     features = torch.rand(2, 2, 10, 12, requires_grad=True)
