@@ -50,7 +50,7 @@ class EnvironmentProblem(UserError):
 
 def installed() -> dict[str, str]:
     """Return the versions of the relevant installed distributions."""
-    names = ['torch', 'torchvision', *_OTHERS]
+    names = ['torch', 'torchvision', 'transformers', *_OTHERS]
     for stack in STACKS.values():
         names += stack.values()
     found = {}
@@ -168,13 +168,16 @@ def diagnose(
         if module not in have:
             problems.append(Problem(f'{module} is not installed', FRESH))
             continue
-        error = probe(module)
+        error = probe(module) or probe(f'{module}.models')
         if error:
             host = named(*have[module])
-            what = f'{host} does not import ({error})'
+            what, cure = f'{host} does not import ({error})', FRESH
             if 'MMCV' in error:
                 what = f'{host} refuses {named(*have["mmcv"])} ({error})'
-            problems.append(Problem(what, FRESH))
+            elif 'transformers' in packages:
+                what += f'; transformers {packages["transformers"]} is beside'
+                cure = "pip install 'transformers<5', or uninstall it"
+            problems.append(Problem(what, cure))
     # Only the models of hosts call the operators.
     error = operators_error() if hosts and not problems else None
     if error:

@@ -98,6 +98,12 @@ OPENMMLAB = VERSIONS['openmmlab']
             ('torchvision 0.16.2 do not go together', 'torchvision::nms'),
             'torchvision',
         ),
+        (  # mmpretrain imports names of its version 4
+            {**OPENMMLAB, 'transformers': '5.24.0'},
+            dict(mmpretrain_models='TypeError: NoneType takes no arguments'),
+            ('mmpretrain 1 does not import', 'transformers 5.24.0'),
+            "pip install 'transformers<5'",
+        ),
         ({}, {}, ('torch is not installed',), 'tools/setup_env.py'),
         (
             {'torch': '2.1.2'},

@@ -115,7 +115,9 @@ def measure_pass(args: argparse.Namespace) -> dict:
         model = build_detector(model)
         if args.dtype == 'bf16':  # compiled nms and RoIAlign lack bf16
             keep_in_fp32(model)
-    model = model.to(args.device, memory_format=memory_format(args))
+    model = model.to(args.device).to(  # type: ignore[call-overload]
+        memory_format=memory_format(args)
+    )
     size = tuple(args.size)
     compiled = args.row == 'mmsmt compiled'  # for one size only
     make_pass(args, model, size if compiled else (64, 64))()  # warm-up

@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmsmt.data.files import check_data_files
+from mmsmt.ops import operators_in_use
 from mmsmt.optim import cpu_has_bf16
 
 from .checkpoints import read_safely
@@ -104,6 +105,11 @@ def _use_mixed_precision(cfg: Config) -> None:
     if torch.cuda.is_available():
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
+        # Attention and gradients may overflow in fp16, mmengine's default.
+        # Compiled operators of mmcv have no bf16.
+        compute_capability = torch.cuda.get_device_capability()
+        if compute_capability >= (8, 0) and operators_in_use() != 'compiled':
+            wrapper.setdefault('dtype', 'bfloat16')
         return
     wrapper.type = 'mmsmt.CPUAmpOptimWrapper'
     for key in ('loss_scale', 'dtype'):  # for GPUs only

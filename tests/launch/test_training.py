@@ -74,6 +74,32 @@ def test_mixed_precision_on_a_cpu(python, root, coco, tmp_path):
     assert 'coco/segm_mAP' in output
 
 
+@pytest.mark.parametrize(
+    ('capability', 'operators', 'dtype'),
+    [
+        ((8, 0), 'torchvision', 'bfloat16'),
+        ((8, 0), 'compiled', None),
+        ((7, 5), 'torchvision', None),
+    ],
+)
+def test_mixed_precision_on_a_gpu(monkeypatch, capability, operators, dtype):
+    """``--amp`` is bfloat16 where the GPU and the operators have it."""
+    from mmengine.config import Config
+
+    from mmsmt.launch import training
+
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('torch.cuda.get_device_capability', lambda: capability)
+    monkeypatch.setattr(training, 'operators_in_use', lambda: operators)
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    training._use_mixed_precision(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.get('dtype') == dtype
+    cfg.optim_wrapper.dtype = 'float16'
+    training._use_mixed_precision(cfg)
+    assert cfg.optim_wrapper.dtype == 'float16'
+
+
 def test_no_network_before_training(python, root, coco, tmp_path):
     """The released weights cannot be fetched: said at the start, with the
     way to go on."""

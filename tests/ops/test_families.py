@@ -102,6 +102,8 @@ def test_trains_a_step_and_predicts(name):
 
     if COMPILED and DEVICE == 'cpu' and name.split('/')[0] in GPU_ONLY:
         pytest.skip('a compiled mmcv has no CPU kernel')
+    if DEVICE == 'cuda' and name.startswith('reppoints'):
+        pytest.skip("mmdet's PointAssigner indexes a CPU tensor by a GPU's")
     cfg = with_smt(name)
     init_default_scope('mmdet')
     torch.manual_seed(0)

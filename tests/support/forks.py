@@ -58,7 +58,11 @@ def executable() -> str:
             process = subprocess.Popen(
                 [sys.executable, __file__, folder],
                 stdout=subprocess.PIPE,
-                env={**os.environ, 'OMP_NUM_THREADS': '1'},
+                env={
+                    **os.environ,
+                    'OMP_NUM_THREADS': '1',
+                    'PYTORCH_NVML_BASED_CUDA_CHECK': '1',  # no CUDA before
+                },
                 start_new_session=True,
             )
             if process.stdout.readline() != b'ready\n':
