@@ -110,7 +110,7 @@ def describe_machine() -> None:
     count = torch.cuda.device_count()
     names = [torch.cuda.get_device_name(i) for i in range(count)]
     print(f'gpu          {", ".join(names) or "none: runs on the CPU"}')
-    print(f'cores        {count_cores()}')
+    print(f'cores        {environment.count_cores()}')
     cache = Path(torch.hub.get_dir(), 'checkpoints')
     weights = sorted(path.name for path in cache.glob('smt_*.pth'))
     print(f'weights      {cache}: {", ".join(weights) or "no smt_*.pth yet"}')
@@ -124,10 +124,3 @@ def describe_machine() -> None:
     ):
         state = 'found' if Path(path).exists() else 'missing'
         print(f'{name:12s} {path}: {state}')
-
-
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -5,6 +5,7 @@ Standard library only, so that it works even if no other package imports.
 
 import importlib
 import importlib.metadata
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -276,6 +277,13 @@ def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check(needs: tuple[str, ...] | None = None) -> None:

@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
 
-from .coco import CocoUse, Summary, check_coco
-from .configured import SPLITS, iter_datasets, type_name
+from mmsmt.weights.reading import summarize
+
+from .coco import CocoUse, check_coco
+from .configured import SPLITS, find_class, iter_datasets, type_name
 from .files import check_data_files
 from .findings import Findings
+from .folders import check_folders
 from .images import check_images
+from .segmentation import check_segmentation
+from .settings import check_settings
+from .summary import Summary
 
 
 def check_config(
@@ -33,29 +39,94 @@ def check_config(
     findings = Findings()
     summaries: dict[str, Summary] = {}
     named: dict[str, tuple[str, ...]] = {}
-    known: dict[str, Summary | None] = {}  # val and test are often the same
+    known: dict[str, _Contents | None] = {}  # val and test are often the same
     splits = [split for split in splits if cfg.get(f'{split}_dataloader')]
     check_data_files(cfg, [f'{split}_dataloader' for split in splits])
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     for split in splits:
+        parts = []
         for dataset in iter_datasets(cfg, f'{split}_dataloader'):
-            classes = find_classes(dataset, findings)
-            if classes:
-                named[split] = classes
-            if not _is_coco(dataset) or classes is None:
+            if '://' in str(dataset.get('data_root')) or dataset.get(
+                'backend_args'
+            ):
+                findings.warn(f'{split}_dataloader', 'it is not on this disk')
+                continue
+            kind = find_kind(dataset)
+            if not kind:
                 name = type_name(dataset)
                 findings.warn(f'{split}_dataloader', f'{name} is not checked')
                 continue
-            use = _find_use(cfg, split, dataset, classes, findings)
-            key = repr((use, dataset))
-            if key not in known:
-                known[key] = _check_coco_dataset(dataset, use, findings)
-            summary = known[key]
-            if summary:
-                summaries[split] = summary
-            check_num_classes(cfg, classes, findings)
+            contents = _check_dataset(
+                cfg, split, kind, dataset, findings, known
+            )
+            if contents:
+                parts.append(contents[0])
+                named[split] = contents[1]
+                check_num_classes(cfg, contents[1], findings)
+        if parts:
+            summaries[split] = sum(parts[1:], parts[0])
     _compare_classes(named, findings)
+    check_settings(cfg, findings)
     return findings, summaries
+
+
+_Contents = tuple[Summary, tuple[str, ...]]
+KINDS = {
+    'CocoDataset': ('load_data_list', 'parse_data_info'),
+    'BaseSegDataset': ('load_data_list', 'get_label_map'),
+    'CustomDataset': ('load_data_list', '_find_samples'),
+}
+"""Methods that a dataset must share with the class that is checked."""
+
+
+def find_kind(dataset: ConfigDict) -> str:
+    """Return the base of :data:`KINDS` that a dataset reads as, or ''."""
+    kind = find_class(dataset)
+    for base in getattr(kind, '__mro__', ()):
+        if base.__name__ in KINDS:
+            same = all(
+                getattr(getattr(kind, name), '__func__', getattr(kind, name))
+                is getattr(
+                    getattr(base, name), '__func__', getattr(base, name)
+                )
+                for name in KINDS[base.__name__]
+            )
+            return base.__name__ if same else ''
+    return ''
+
+
+def _check_dataset(
+    cfg: Config,
+    split: str,
+    kind: str,
+    dataset: ConfigDict,
+    findings: Findings,
+    known: dict[str, _Contents | None],
+) -> _Contents | None:
+    if kind != 'CocoDataset':
+        key = repr({**dataset, 'pipeline': None, 'test_mode': None})
+        if key not in known:
+            check = (
+                check_segmentation
+                if kind == 'BaseSegDataset'
+                else check_folders
+            )
+            known[key] = check(split, dataset, findings)
+        return known[key]
+    classes = find_classes(dataset, findings)
+    if classes is None:
+        findings.error(
+            f'{split}_dataloader',
+            f'{type_name(dataset)} has no classes',
+            'Write metainfo=dict(classes=(...)) in every dataset.',
+        )
+        return None
+    use = _find_use(cfg, split, dataset, classes, findings)
+    key = repr((use, dataset))
+    if key not in known:
+        summary = _check_coco_dataset(dataset, use, findings)
+        known[key] = (summary, classes) if summary else None
+    return known[key] or (Summary(), classes)
 
 
 def find_classes(
@@ -67,7 +138,7 @@ def find_classes(
         dataset (ConfigDict): Settings of the dataset.
         findings (Findings): Extended in place.
     """
-    kind = _find_class(dataset)
+    kind = find_class(dataset)
     given = (dataset.get('metainfo') or {}).get('classes')
     for old in ('classes', 'CLASSES'):
         for settings in (dataset, dataset.get('metainfo') or {}):
@@ -124,51 +195,6 @@ def iter_num_classes(node: Any, place: str) -> Iterator[tuple[str, int]]:
             yield from iter_num_classes(value, f'{place}.{i}')
 
 
-def format_summaries(summaries: Mapping[str, Summary]) -> Iterator[str]:
-    """Yield the lines of a table of the datasets' contents."""
-    if not summaries:
-        return
-    yield (
-        f'{"":6s} {"images":>8s} {"without":>8s} {"objects":>8s} '
-        f'{"small":>8s} {"medium":>8s} {"large":>8s}'
-    )
-    for split, data in summaries.items():
-        total = sum(data.objects.values())
-        sizes = ' '.join(
-            f'{data.sizes[size]:8d}' for size in ('small', 'medium', 'large')
-        )
-        yield f'{split:6s} {data.images:8d} {data.empty:8d} {total:8d} {sizes}'
-        for reason, count in data.dropped.items():
-            yield f'       dropped: {count} {reason}'
-    names = dict.fromkeys(
-        name for data in summaries.values() for name in data.objects
-    )
-    width = max(map(len, names), default=0)
-    yield f'{"class":{width}s} ' + ' '.join(f'{s:>8s}' for s in summaries)
-    for name in names:
-        counts = (data.objects[name] for data in summaries.values())
-        yield f'{name:{width}s} ' + ' '.join(f'{n:8d}' for n in counts)
-
-
-def _find_class(dataset: ConfigDict) -> Any:
-    if not isinstance(dataset.type, str):
-        return dataset.type
-    with DATASETS.switch_scope_and_registry(None) as registry:
-        return registry.get(dataset.type)
-
-
-def _is_coco(dataset: ConfigDict) -> bool:
-    """Check that a dataset reads its file as mmdet's CocoDataset does."""
-    kind = _find_class(dataset)
-    for base in getattr(kind, '__mro__', ()):
-        if base.__name__ == 'CocoDataset':
-            return all(
-                getattr(kind, name) is getattr(base, name)
-                for name in ('load_data_list', 'parse_data_info')
-            )
-    return False
-
-
 def _path(dataset: ConfigDict, name: str) -> Path:
     return Path(dataset.get('data_root') or '', name)
 
@@ -201,7 +227,8 @@ def _find_use(
     return CocoUse(
         classes,
         masks=masks,
-        evaluated=bool(evaluators),
+        evaluated=any(not e.get('format_only') for e in evaluators),
+        trained=split == 'train',
         filter_empty=filters.get('filter_empty_gt', False),
         min_size=filters.get('min_size', 0),
     )
@@ -233,10 +260,21 @@ def _compare_classes(
     """Compare the class names of all splits."""
     first = next(iter(named), '')
     for split, names in named.items():
-        if names != named[first]:
-            findings.error(
-                f'{split}_dataloader',
-                f'its classes {names[:6]} are not those of {first}_dataloader '
-                f'{named[first][:6]}',
-                'Set the same metainfo in every dataset.',
-            )
+        if names == named[first]:
+            continue
+        text = (
+            f'its classes ({summarize(names, 6)}) are not those of '
+            f'{first}_dataloader ({summarize(named[first], 6)})'
+        )
+        absent = [x for x in named[first] if x not in names]
+        added = [x for x in names if x not in named[first]]
+        if absent:
+            text += f'; without ({summarize(absent, 6)})'
+        if added:
+            text += f'; with ({summarize(added, 6)})'
+        findings.error(
+            f'{split}_dataloader',
+            text,
+            'Set the same metainfo in every dataset; folders of classes must '
+            'have the same names in all, if need be an empty one.',
+        )

@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from mmsmt.weights.reading import summarize
 
 from .findings import Findings
+from .summary import Summary
 
 LOST = 0.01
 """Share of the objects of a class that the loader may drop while the metric
@@ -28,7 +29,8 @@ class CocoUse:
     Args:
         classes (Sequence[str]): Names of the classes, in the model's order.
         masks (bool): True if masks are loaded or evaluated.
-        evaluated (bool): True if the metric reads the file.
+        evaluated (bool): True if the metric reads the annotations.
+        trained (bool): True if the model trains on them.
         filter_empty (bool): True if images without objects are dropped.
         min_size (int): Shorter side of the smallest image kept, in pixels.
     """
@@ -36,39 +38,20 @@ class CocoUse:
     classes: Sequence[str]
     masks: bool = False
     evaluated: bool = False
+    trained: bool = False
     filter_empty: bool = False
     min_size: int = 0
 
 
-@dataclass
-class Summary:
-    """Contents of a dataset as a model sees it.
-
-    Args:
-        images (int): Number of images that are used.
-        empty (int): Those without an object.
-        objects (Counter): Number of objects by class.
-        sizes (Counter): Number of objects by COCO's size: small (below 32 x
-            32 pixels), medium, large (from 96 x 96 on).
-        dropped (Counter): Number of objects or images by reason.
-        files (dict[str, tuple[int, int]]): Annotated height and width of the
-            images, in pixels, by file.
-    """
-
-    images: int = 0
-    empty: int = 0
-    objects: Counter = field(default_factory=Counter)
-    sizes: Counter = field(default_factory=Counter)
-    dropped: Counter = field(default_factory=Counter)
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-
-def read_coco(path: Path, findings: Findings) -> dict[str, Any] | None:
+def read_coco(
+    path: Path, findings: Findings, labelled: bool = True
+) -> dict[str, Any] | None:
     """Read a COCO file; report what keeps it from being one.
 
     Args:
         path (Path): The file.
         findings (Findings): Extended in place.
+        labelled (bool): Require annotations, which test-dev has not.
 
     Returns:
         dict: The content, or None if it is no COCO file.
@@ -87,6 +70,8 @@ def read_coco(path: Path, findings: Findings) -> dict[str, Any] | None:
             'Convert the folder of LabelMe files to one COCO file.',
         )
         return None
+    if isinstance(content, dict) and not labelled:
+        content.setdefault('annotations', [])
     keys = ('images', 'annotations', 'categories')
     missing = [
         key
@@ -117,7 +102,8 @@ def check_coco(path: Path, use: CocoUse, findings: Findings) -> Summary | None:
     Returns:
         Summary: Contents as a model sees them; None if it is no COCO file.
     """
-    content = read_coco(path, findings)
+    labelled = use.trained or use.evaluated
+    content = read_coco(path, findings, labelled)
     if content is None:
         return None
     checker = _Checker(path, use, findings)
@@ -202,11 +188,13 @@ class _Checker:
                 'Add the category to the file, or remove the class from the '
                 'config.',
             )
-        for name in present:
-            if not counts[name]:
-                self.findings.warn(
-                    self.path, f"class '{name}' has no object in it"
-                )
+        empty = [name for name in present if not counts[name]]
+        if empty and counts:
+            self.findings.warn(
+                self.path,
+                f'{len(empty)} of {len(classes)} classes have no object in it:'
+                f' {_shorten(empty)}',
+            )
 
     @staticmethod
     def _find_similar(name: str, classes: Iterable[str]) -> str:
@@ -265,7 +253,7 @@ class _Checker:
             text = 'it has no annotation'
             if self.use.evaluated:
                 self._error(f'{text}: AP would be -1')
-            else:
+            elif self.use.trained:
                 self._error(f'{text}: there is nothing to train on')
         for number, note in enumerate(annotations):
             label = self._label(number, note)

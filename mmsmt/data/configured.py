@@ -1,10 +1,12 @@
 """Find the datasets of a config, and change their folders."""
 
+import copy
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS
 
 SPLITS = ('train', 'val', 'test')
 
@@ -25,6 +27,21 @@ def iter_datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
             if 'data_root' in dataset or 'ann_file' in dataset:
                 yield dataset
             todo += [dataset.get('dataset'), dataset.get('datasets')]
+
+
+def find_class(dataset: ConfigDict) -> Any:
+    """Return the class of a dataset's ``type``, None if it is unknown."""
+    if not isinstance(dataset.type, str):
+        return dataset.type
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        return registry.get(dataset.type)
+
+
+def build_lazily(dataset: ConfigDict) -> Any:
+    """Build a dataset that has read nothing yet, without its pipeline."""
+    settings = copy.deepcopy(dataset)
+    settings.update(pipeline=[], lazy_init=True, test_mode=False)
+    return DATASETS.build(settings)
 
 
 def type_name(cfg: dict) -> str:

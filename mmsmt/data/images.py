@@ -1,7 +1,7 @@
 """Check image files by their names and headers, without decoding them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -9,10 +9,21 @@ from PIL import Image, UnidentifiedImageError
 from mmsmt.weights.reading import summarize
 
 from .findings import Findings
+from .parallel import map_files
 
 ORIENTATION = 0x0112
 ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
 """Bytes near the end of a whole file, by format."""
+DEEP = 'images have 16 bits per channel, of which mmcv loads the upper 8'
+WARNINGS = (DEEP,)
+REMEDIES = {
+    'masks are missing': 'Each image needs a mask of its name; remove the '
+    'image, or correct data_prefix and seg_map_suffix.',
+    'masks are in colour': 'Convert each colour to the number of its class, '
+    'in an image of one channel.',
+    'masks hold numbers above 255': 'mmseg reads 8 bits: number the classes '
+    'from 0, at most 254.',
+}
 
 
 def check_images(
@@ -28,19 +39,18 @@ def check_images(
             pixels, by file relative to the folder.
         findings (Findings): Extended in place.
     """
-    faults: dict[str, list[str]] = {}
     missing = []
     listed: dict[str, set[str]] = {}
+    names, present = [], []
     for name, size in files.items():
         parent = os.path.join(folder, os.path.dirname(name))
         if parent not in listed:
             listed[parent] = _list_files(parent)
         if os.path.basename(name) not in listed[parent]:
             missing.append(name)
-            continue
-        fault = _describe_fault(os.path.join(folder, name), size)
-        if fault:
-            faults.setdefault(fault[0], []).append(f"'{name}'{fault[1]}")
+        else:
+            names.append(name)
+            present.append((os.path.join(folder, name), size))
     if missing:
         findings.error(
             folder,
@@ -48,10 +58,46 @@ def check_images(
             f'{summarize(missing, 3)}',
             _find_elsewhere(folder, missing),
         )
-    for text, labels in faults.items():
-        findings.error(
-            folder, f'{len(labels)} images {text}: {summarize(labels, 3)}'
-        )
+    looks = map_files(look_at, present, f'Images of {folder}')
+    report_faults(folder, names, looks, findings)
+
+
+def report_faults(
+    where: object,
+    files: Sequence[str],
+    faults: Sequence[tuple[str, str] | None],
+    findings: Findings,
+) -> None:
+    """Report the faults of files, a finding for each kind.
+
+    Args:
+        where (object): Place that the findings name.
+        files (Sequence[str]): The files.
+        faults (Sequence[tuple[str, str] | None]): Kind and detail of the
+            fault of each, None if it is fine.
+        findings (Findings): Extended in place.
+    """
+    kinds: dict[str, list[str]] = {}
+    for path, fault in zip(files, faults):
+        if fault:
+            kinds.setdefault(fault[0], []).append(f"'{path}'{fault[1]}")
+    for kind, paths in kinds.items():
+        text = f'{len(paths)} of {len(files)} {kind}: {summarize(paths, 3)}'
+        if kind in WARNINGS:
+            findings.warn(where, text)
+        else:
+            findings.error(where, text, REMEDIES.get(kind, ''))
+
+
+def look_at(
+    item: tuple[str, tuple[int, int] | None],
+) -> tuple[str, str] | None:
+    """Return the kind and the detail of an image's fault, None if it is fine.
+
+    Args:
+        item (tuple): The file, and its annotated height and width in pixels.
+    """
+    return describe_fault(*item)
 
 
 def _list_files(folder: str) -> set[str]:
@@ -61,31 +107,50 @@ def _list_files(folder: str) -> set[str]:
         return set()
 
 
-def _describe_fault(
-    path: str, size: tuple[int, int] | None
+def describe_fault(
+    path: str, size: tuple[int, int] | None, noun: str = 'images'
 ) -> tuple[str, str] | None:
-    """Return the kind and the detail of a file's fault, None if it is fine."""
-    if not os.path.getsize(path):
-        return 'are empty files', ''
+    """Return the kind and the detail of a file's fault, None if it is fine.
+
+    Args:
+        path (str): The file.
+        size (tuple[int, int], optional): Expected height and width in pixels,
+            as displayed.
+        noun (str): Name of such files in the text.
+    """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
-                width, height = height, width
-            end = ENDS.get(image.format or '')
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        return 'cannot be read as images', ''
-    if end:
         with open(path, 'rb') as file:
-            file.seek(max(0, os.path.getsize(path) - 4096))
-            if end not in file.read():
-                return 'are cut off', ''
+            length = file.seek(0, os.SEEK_END)
+            if not length:
+                return f'{noun} are empty files', ''
+            file.seek(0)
+            with Image.open(file) as image:
+                height, width = displayed_size(image)
+                end = ENDS.get(image.format or '')
+                deep = ';16' in str(image.tile)
+                if end:
+                    file.seek(max(0, length - 4096))
+                    if end not in file.read():
+                        return f'{noun} are cut off', ''
+    except FileNotFoundError:
+        return f'{noun} are missing', ''
+    except (UnidentifiedImageError, OSError, SyntaxError):
+        return f'{noun} cannot be read as images', ''
     if size and (height, width) != tuple(size):
+        detail = f' {height} x {width} for {size[0]} x {size[1]}'
         return (
-            'have another size, as displayed, than their annotation',
-            f' {height} x {width} for {size[0]} x {size[1]}',
+            f'{noun} have another size, as displayed, than annotated',
+            detail,
         )
-    return None
+    return (DEEP, '') if deep and noun == 'images' else None
+
+
+def displayed_size(image: Image.Image) -> tuple[int, int]:
+    """Return height and width in pixels, turned as its EXIF data says."""
+    width, height = image.size
+    if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
+        return width, height
+    return height, width
 
 
 def _find_elsewhere(folder: Path, missing: list[str]) -> str:

@@ -9,7 +9,8 @@ fail or train something wrong.
 
 import argparse
 
-from mmsmt.data.check import check_config, format_summaries
+from mmsmt.data.check import check_config
+from mmsmt.data.summary import format_summaries
 
 from .config import add_cfg_options, load_config
 

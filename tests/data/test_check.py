@@ -11,7 +11,8 @@ from mmengine.config import Config
 from PIL import Image
 from support.configs import CONFIGS
 
-from mmsmt.data.check import check_config, format_summaries
+from mmsmt.data.check import check_config
+from mmsmt.data.summary import format_summaries
 
 CLASSES = ('circle', 'square', 'tri')
 
@@ -87,7 +88,7 @@ def test_a_whole_dataset_is_fine(root):
     assert not len(findings)
     assert summaries['train'].images == 8 and summaries['val'].images == 4
     text = '\n'.join(format_summaries(summaries))
-    assert 'circle        8        4        4' in text
+    assert 'circle             8         4         4' in text
 
 
 # Settings: change the config, words of the error.
@@ -315,15 +316,18 @@ IMAGES = {
         lambda path: path.unlink(),
         '1 of 8 images are missing: 3.jpg',
     ),
-    'empty': (lambda path: path.write_bytes(b''), '1 images are empty files'),
+    'empty': (
+        lambda path: path.write_bytes(b''),
+        '1 of 8 images are empty files',
+    ),
     'text': (lambda path: path.write_text('x'), 'cannot be read as images'),
     'cut off': (
         lambda path: path.write_bytes(path.read_bytes()[:-500]),
-        '1 images are cut off',
+        '1 of 8 images are cut off',
     ),
     'another size': (
         lambda path: Image.new('RGB', (50, 60)).save(path),
-        'have another size, as displayed, than their annotation: '
+        'have another size, as displayed, than annotated: '
         "'3.jpg' 60 x 50 for 96 x 96",
     ),
 }
@@ -396,7 +400,7 @@ def test_command(python, root, tmp_path):
     command = ('-m', 'mmsmt', 'check', config)
     output = python(*command).stdout
     assert 'The data is fine.' in output
-    assert 'square        8        4        4' in output
+    assert 'square             8         4         4' in output
     (root / 'val' / '2.jpg').unlink()
     result = python(*command, check=False)
     assert result.returncode == 1

@@ -1,0 +1,229 @@
+"""Check masks of semantic segmentation as mmseg loads them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import ConfigDict
+from PIL import Image
+
+from mmsmt.weights.reading import summarize
+
+from .configured import build_lazily, type_name
+from .findings import Findings
+from .images import DEEP, describe_fault, displayed_size, report_faults
+from .parallel import map_files
+from .summary import Summary
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def check_segmentation(
+    split: str, settings: ConfigDict, findings: Findings
+) -> tuple[Summary, tuple[str, ...]] | None:
+    """Check the images and masks of a dataset of mmseg.
+
+    Args:
+        split (str): ``train``, ``val`` or ``test``.
+        settings (ConfigDict): Settings of the dataset, a ``BaseSegDataset``.
+        findings (Findings): Extended in place.
+
+    Returns:
+        tuple[Summary, tuple[str, ...]]: Contents as a model sees them and the
+        names of the classes; None if the dataset cannot be built.
+    """
+    name = type_name(settings)
+    where = f'{split}_dataloader'
+    try:
+        dataset = build_lazily(settings)
+    except ValueError as error:
+        if 'not a subset' not in str(error):
+            raise
+        findings.error(
+            where,
+            f'its classes are not a part of those of {name}',
+            "Write type='BaseSegDataset' for a dataset of your own.",
+        )
+        return None
+    classes = tuple(dataset.metainfo.get('classes') or ())
+    if not classes:
+        findings.error(
+            where,
+            f'{name} has no classes',
+            'Write metainfo=dict(classes=(...)) in every dataset.',
+        )
+        return None
+    _check_reduce_zero_label(where, settings, dataset, findings)
+    samples = dataset.load_data_list()
+    folder = Path(dataset.data_prefix.get('img_path') or '')
+    if not samples:
+        findings.error(folder, *_describe_no_image(folder, dataset.img_suffix))
+        return None
+    pairs = [(x['img_path'], x.get('seg_map_path')) for x in samples]
+    looks = map_files(look_at_pair, pairs, f'Masks of {split}')
+    summary = Summary(images=len(pairs), unit='images')
+    values = _Values(dataset, classes)
+    files = []
+    for (image, mask), (fault, found) in zip(pairs, looks):
+        of_mask = fault and fault[0].startswith('masks')
+        files.append(str(mask if of_mask else image))
+        if fault:
+            continue
+        present = values.add(str(mask), found)
+        summary.objects.update(classes[i] for i in present)
+        summary.empty += not present
+    faults = [fault for fault, _ in looks]
+    report_faults(where, files, faults, findings)
+    if not any(faults):
+        values.report(where, findings)
+    absent = [x for x in classes if not summary.objects[x]]
+    if absent and len(absent) < len(classes):
+        findings.warn(
+            where,
+            f'{len(absent)} of {len(classes)} classes have no pixel: '
+            f'{summarize(absent, 6)}',
+        )
+    for x in classes:
+        summary.objects.setdefault(x, 0)
+    return summary, classes
+
+
+def look_at_pair(
+    pair: tuple[str, str | None],
+) -> tuple[tuple[str, str] | None, dict[int, int]]:
+    """Look at an image and its mask.
+
+    Args:
+        pair (tuple[str, str | None]): Their files.
+
+    Returns:
+        tuple: The kind and the detail of a fault, or None; and the number of
+        pixels of the mask by value.
+    """
+    image, mask = pair
+    fault = describe_fault(image, None, 'images')
+    if fault and fault[0] != DEEP or mask is None:
+        return fault, {}
+    fault = describe_fault(mask, None, 'masks')
+    if fault:
+        return fault, {}
+    with Image.open(image) as opened:
+        height, width = displayed_size(opened)  # a mask is not turned
+    with Image.open(mask) as opened:
+        if opened.size != (width, height):
+            w, h = opened.size
+            detail = f' {h} x {w} for {height} x {width}'
+            return ('masks have another size than their image', detail), {}
+        if opened.mode in ('L', 'P'):
+            counts = opened.histogram()
+            return None, {v: n for v, n in enumerate(counts) if n}
+        if len(opened.getbands()) > 1:
+            return ('masks are in colour', f' ({opened.mode})'), {}
+        found, counts = np.unique(np.asarray(opened), return_counts=True)
+    result = {int(v): int(n) for v, n in zip(found, counts)}
+    if max(result) > 255:
+        detail = f' (up to {max(result)})'
+        return ('masks hold numbers above 255', detail), {}
+    return None, result
+
+
+class _Values:
+    """Values of masks, and the class or the fault that each is."""
+
+    def __init__(self, dataset: Any, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.reduced = dataset.reduce_zero_label
+        self.ignored = dataset.ignore_index
+        # As LoadAnnotations changes them.
+        table = np.arange(256)
+        if self.reduced:
+            table = np.r_[255, np.arange(254), 255]
+        if dataset.label_map:
+            before = table.copy()
+            for old, new in dataset.label_map.items():
+                table[before == old] = new
+        self.table = table.tolist()
+        self.pixels: Counter = Counter()  # by value in the file
+        self.examples: dict[int, list[str]] = {}  # of values that are no class
+
+    def add(self, file: str, found: dict[int, int]) -> list[int]:
+        """Count a mask's values; return the classes that are in it."""
+        present = set()
+        for value, count in found.items():
+            self.pixels[value] += count
+            label = self.table[value]
+            if label < len(self.classes):
+                present.add(label)
+            elif label != self.ignored:
+                self.examples.setdefault(value, []).append(f"'{file}'")
+        return sorted(present)
+
+    def report(self, where: str, findings: Findings) -> None:
+        """Report values that are no class."""
+        n, values = len(self.classes), set(self.pixels)
+        first = int(self.reduced)
+        allowed = f'{first} to {n + first - 1}'
+        both = values == {0, 255}
+        if (
+            both
+            and n > 1
+            or values
+            and all(self.table[v] == self.ignored for v in values)
+        ):
+            findings.error(
+                where,
+                f'the masks hold {_join(values)} only, and {self.ignored} is '
+                f'ignored: {"one class" if both else "nothing"} is left to '
+                'train',
+                f'Write {allowed} for {summarize(self.classes, 4)}.',
+            )
+            return
+        for value, files in sorted(self.examples.items()):
+            findings.error(
+                where,
+                f'{len(files)} masks hold the value {value}, which is none of '
+                f'the {n} classes ({allowed}, or {self.ignored} to ignore): '
+                f'{summarize(files, 3)}',
+                'Correct the masks, or add the class to metainfo and to every '
+                'num_classes.',
+            )
+
+
+def _check_reduce_zero_label(
+    where: str, settings: ConfigDict, dataset: Any, findings: Findings
+) -> None:
+    for step in settings.get('pipeline') or []:
+        if type_name(step) != 'LoadAnnotations':
+            continue
+        given = step.get('reduce_zero_label')
+        if given is not None and given != dataset.reduce_zero_label:
+            findings.error(
+                where,
+                f'reduce_zero_label is {dataset.reduce_zero_label} in the '
+                f'dataset and {given} in LoadAnnotations',
+                'Write the same in both: True if 0 means "no class".',
+            )
+
+
+def _describe_no_image(folder: Path, suffix: str) -> tuple[str, str]:
+    """Say what lies in a folder without an image of the suffix."""
+    found = Counter(_iter_suffixes(folder))
+    if not found:
+        return 'it has no image', 'Set data_prefix to the folder of images.'
+    other, count = found.most_common(1)[0]
+    return (
+        f'no image ends in {suffix!r}; {count} files end in {other!r}',
+        f'Set img_suffix={other!r} in the dataset.',
+    )
+
+
+def _iter_suffixes(folder: Path) -> Iterator[str]:
+    for path in folder.rglob('*'):
+        if path.suffix.lower() in SUFFIXES:
+            yield path.suffix
+
+
+def _join(values: set[int]) -> str:
+    return ' and '.join(map(str, sorted(values)))

@@ -1,0 +1,126 @@
+"""Check settings that would fail at the first checkpoint or evaluation."""
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from mmsmt.weights.reading import summarize
+
+from .configured import type_name
+from .findings import Findings
+
+COCO_ITEMS = ('', '_50', '_75', '_s', '_m', '_l')
+SEGMENTATION = {
+    'mIoU': ('mIoU', 'mAcc', 'aAcc'),
+    'mDice': ('mDice', 'mAcc', 'aAcc'),
+    'mFscore': ('mFscore', 'mPrecision', 'mRecall', 'aAcc'),
+}
+
+
+def check_settings(cfg: Config, findings: Findings) -> None:
+    """Check the arguments of hooks, and the metric of ``save_best``.
+
+    Args:
+        cfg (Config): The config.
+        findings (Findings): Extended in place.
+    """
+    for place, hook in _iter_hooks(cfg):
+        _check_arguments(place, hook, findings)
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    wanted = hook.get('save_best')
+    if not wanted:
+        return
+    where = 'default_hooks.checkpoint'
+    if not (cfg.get('val_evaluator') and cfg.get('val_dataloader')):
+        text = f'save_best={wanted!r}, and the config has no validation'
+        findings.error(where, text, 'Remove save_best.')
+        return
+    names = list_metrics(cfg)
+    if names is None:
+        return
+    for name in [wanted] if isinstance(wanted, str) else wanted:
+        if name != 'auto' and name not in names:
+            near = difflib.get_close_matches(name, names, 1, 0.5)
+            findings.error(
+                where,
+                f'save_best={name!r} is no metric of val_evaluator, which '
+                f'gives {summarize(names, 6)}',
+                f'Write save_best={(near or ["auto"])[0]!r}.',
+            )
+
+
+def list_metrics(cfg: Config) -> list[str] | None:
+    """List the metrics of the validation, None if a type is unknown."""
+    evaluators = cfg.val_evaluator
+    if isinstance(evaluators, dict):
+        evaluators = [evaluators]
+    names: list[str] = []
+    for evaluator in evaluators:
+        found = _metrics_of(evaluator)
+        if found is None:
+            return None
+        default = {'CocoMetric': 'coco', 'Accuracy': 'accuracy'}
+        prefix = evaluator.get('prefix') or default.get(type_name(evaluator))
+        names += [f'{prefix}/{x}' if prefix else x for x in found]
+    return names
+
+
+def _metrics_of(evaluator: dict) -> list[str] | None:
+    kind = type_name(evaluator)
+    if kind == 'CocoMetric' and not evaluator.get('metric_items'):
+        kinds = evaluator.get('metric', 'bbox')
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        if evaluator.get('classwise') or not set(kinds) <= {'bbox', 'segm'}:
+            return None
+        return [f'{x}_mAP{item}' for x in kinds for item in COCO_ITEMS]
+    if kind == 'Accuracy' and not evaluator.get('thrs'):
+        topk = evaluator.get('topk', (1,))
+        topk = [topk] if isinstance(topk, int) else topk
+        return [f'top{k}' for k in topk]
+    if kind == 'IoUMetric':
+        kinds = evaluator.get('iou_metrics', ['mIoU'])
+        if not set(kinds) <= set(SEGMENTATION):
+            return None
+        return [x for k in kinds for x in SEGMENTATION[k]]
+    return None
+
+
+def _iter_hooks(cfg: Config) -> Iterator[tuple[str, dict]]:
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        if isinstance(hook, dict):
+            yield f'default_hooks.{name}', hook
+    for i, hook in enumerate(cfg.get('custom_hooks') or []):
+        if isinstance(hook, dict):
+            yield f'custom_hooks.{i}', hook
+
+
+def _check_arguments(place: str, hook: dict, findings: Findings) -> None:
+    """Check that a hook takes the arguments that the config gives it."""
+    kind: Any = hook.get('type')
+    if isinstance(kind, str):
+        scope = hook.get('_scope_')
+        with HOOKS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    if kind is None:
+        findings.error(place, f'there is no hook {hook.get("type")!r}')
+        return
+    parameters = inspect.signature(kind.__init__).parameters
+    names = set(parameters) - {'self'}
+    if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+        if kind is not CheckpointHook:
+            return
+        # Others reach save_checkpoint, after the first epoch.
+        names |= set(inspect.signature(Runner.save_checkpoint).parameters)
+    for name in set(hook) - names - {'type', '_scope_', 'priority'}:
+        near = difflib.get_close_matches(name, names, 1)
+        findings.error(
+            place,
+            f'{type_name(hook)} has no argument {name!r}',
+            f'Write {near[0]!r}.' if near else '',
+        )

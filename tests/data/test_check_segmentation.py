@@ -1,0 +1,221 @@
+"""Faults of masks are found before training."""
+
+import copy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+from support.configs import CONFIGS
+
+from mmsmt.data.check import check_config
+from mmsmt.data.summary import format_summaries
+
+CLASSES = ('ground', 'tree', 'house')
+CONFIG = Config.fromfile(CONFIGS / 'upernet_smt_t_160k.py')
+
+
+@pytest.fixture(scope='module')
+def pristine(tmp_path_factory) -> Path:
+    """Eight images to train on and four to validate, with masks."""
+    root = tmp_path_factory.mktemp('land')
+    generator = np.random.default_rng(0)
+    for split, number in (('train', 8), ('val', 4)):
+        for kind in ('images', 'masks'):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(number):
+            pixels = generator.integers(0, 255, (40, 48, 3), np.uint8)
+            Image.fromarray(pixels).save(root / f'images/{split}/{i}.jpg')
+            mask = np.zeros((40, 48), np.uint8)
+            mask[:20, 10:], mask[20:, 30:], mask[0] = 1, 2, 255
+            Image.fromarray(mask).save(root / f'masks/{split}/{i}.png')
+    return root
+
+
+@pytest.fixture
+def root(pristine, tmp_path) -> Path:
+    return shutil.copytree(pristine, tmp_path / 'land')
+
+
+def make_config(root: Path, number: int = 3) -> Config:
+    cfg = copy.deepcopy(CONFIG)
+    for split in ('train', 'val', 'test'):
+        part = 'train' if split == 'train' else 'val'
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.update(
+            type='BaseSegDataset',
+            data_root=str(root),
+            data_prefix=dict(
+                img_path=f'images/{part}', seg_map_path=f'masks/{part}'
+            ),
+            metainfo=dict(classes=CLASSES),
+        )
+        for step in dataset.pipeline:
+            if step.type == 'LoadAnnotations':
+                step.reduce_zero_label = False
+    cfg.model.decode_head.num_classes = number
+    cfg.model.auxiliary_head.num_classes = number
+    return cfg
+
+
+def errors(cfg: Config) -> str:
+    findings, _ = check_config(cfg)
+    return '\n'.join(map(str, findings.errors))
+
+
+def edit(path: Path, change) -> None:
+    """Change the pixels of a mask."""
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    Image.fromarray(change(pixels)).save(path)
+
+
+def test_a_whole_dataset_is_fine(root):
+    findings, summaries = check_config(make_config(root))
+    assert not len(findings)
+    assert summaries['train'].images == 8 and summaries['val'].images == 4
+    text = '\n'.join(format_summaries(summaries))
+    assert 'house             8         4         4' in text
+
+
+def test_masks_that_are_fine_too(root):
+    """A palette, 16 bits, one bit; grey and transparent images."""
+    masks = sorted((root / 'masks/train').iterdir())
+    with Image.open(masks[0]) as image:
+        indexed = image.convert('P')
+    indexed.putpalette([*range(256)] * 3)
+    indexed.putdata(list(Image.open(masks[0]).getdata()))
+    indexed.save(masks[0])
+    edit(masks[1], lambda x: x.astype(np.uint16))
+    edit(masks[2], lambda x: x == 1)
+    image = root / 'images/train/3.jpg'
+    Image.open(image).convert('L').save(image)
+    assert errors(make_config(root)) == ''
+
+
+def test_reduced_zero_label(root):
+    """Values are those that the loader makes of the file's."""
+    cfg = make_config(root, 2)
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.update(
+            reduce_zero_label=True, metainfo=dict(classes=CLASSES[1:])
+        )
+        for step in dataset.pipeline:
+            if step.type == 'LoadAnnotations':
+                step.reduce_zero_label = True
+    assert errors(cfg) == ''
+    edit(root / 'masks/train/5.png', lambda x: np.where(x == 2, 3, x))
+    text = errors(cfg)
+    assert 'the value 3, which is none of the 2 classes (1 to 2' in text
+    for step in cfg.train_dataloader.dataset.pipeline:
+        step.pop('reduce_zero_label', None)
+    cfg.val_dataloader.dataset.reduce_zero_label = False
+    assert 'reduce_zero_label is False in the dataset and True' in errors(cfg)
+
+
+# Change the folder, words of the error.
+FILES = {
+    '0 and 255': (
+        lambda root: [
+            edit(path, lambda x: np.where(x == 1, 255, 0).astype(np.uint8))
+            for path in root.glob('masks/*/*.png')
+        ],
+        ['hold 0 and 255 only, and 255 is ignored', 'Write 0 to 2 for'],
+    ),
+    'one value': (
+        lambda root: edit(
+            root / 'masks/train/2.png', lambda x: np.where(x == 2, 17, x)
+        ),
+        ['1 masks hold the value 17', '3 classes (0 to 2', 'train/2.png'],
+    ),
+    'above 255': (
+        lambda root: edit(
+            root / 'masks/val/2.png',
+            lambda x: x.astype(np.uint16) * 128,
+        ),
+        ['masks hold numbers above 255', 'val/2.png', 'up to 32640'],
+    ),
+    'colour': (
+        lambda root: edit(
+            root / 'masks/train/1.png', lambda x: np.stack([x] * 3, -1)
+        ),
+        ['masks are in colour', 'train/1.png', 'one channel'],
+    ),
+    'another size': (
+        lambda root: edit(root / 'masks/train/1.png', lambda x: x[:, :40]),
+        ['1 of 8 masks have another size than their image', '40 x 40'],
+    ),
+    'missing': (
+        lambda root: (root / 'masks/val/3.png').unlink(),
+        ['1 of 4 masks are missing', 'val/3.png', 'seg_map_suffix'],
+    ),
+    'empty': (
+        lambda root: (root / 'masks/val/3.png').write_bytes(b''),
+        ['1 of 4 masks are empty files'],
+    ),
+    'image cut off': (
+        lambda root: (root / 'images/val/3.jpg').write_bytes(
+            (root / 'images/val/3.jpg').read_bytes()[:-200]
+        ),
+        ['1 of 4 images are cut off', 'images/val/3.jpg'],
+    ),
+    'suffix': (
+        lambda root: [
+            path.rename(path.with_suffix('.JPG'))
+            for path in root.glob('images/train/*')
+        ],
+        ["no image ends in '.jpg'; 8 files end in '.JPG'", "='.JPG'"],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_files(root, name):
+    change, words = FILES[name]
+    change(root)
+    text = errors(make_config(root))
+    for word in words:
+        assert word in text
+
+
+SETTINGS = {
+    'no metainfo': (
+        lambda cfg: cfg.val_dataloader.dataset.pop('metainfo'),
+        ['val_dataloader: BaseSegDataset has no classes', 'metainfo='],
+    ),
+    'ADE20KDataset kept': (
+        lambda cfg: cfg.train_dataloader.dataset.update(type='ADE20KDataset'),
+        ['not a part of those of ADE20KDataset', "type='BaseSegDataset'"],
+    ),
+    'num_classes': (
+        lambda cfg: cfg.model.auxiliary_head.update(num_classes=150),
+        ['model.auxiliary_head: num_classes is 150', '3 classes'],
+    ),
+    'save_best': (
+        lambda cfg: cfg.default_hooks.checkpoint.update(save_best='mIOU'),
+        ["save_best='mIOU' is no metric", "save_best='mIoU'"],
+    ),
+}
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_settings(root, name):
+    change, words = SETTINGS[name]
+    cfg = make_config(root)
+    change(cfg)
+    text = errors(cfg)
+    for word in words:
+        assert word in text
+
+
+def test_absent_classes_are_a_warning(root):
+    for path in root.glob('masks/train/*.png'):
+        edit(path, lambda x: np.where(x == 2, 0, x))
+    findings, _ = check_config(make_config(root))
+    (finding,) = findings
+    assert str(finding) == (
+        'warning  train_dataloader: 1 of 3 classes have no pixel: house'
+    )
