@@ -125,6 +125,8 @@ def _check_dataset(
     key = repr((use, dataset))
     if key not in known:
         summary = _check_coco_dataset(dataset, use, findings)
+        if summary:
+            summary.classes = classes
         known[key] = (summary, classes) if summary else None
     return known[key] or (Summary(), classes)
 

@@ -78,6 +78,7 @@ def check_folders(
                 f'{summarize(empty, 6)}',
             )
     _check_files([sample['img_path'] for sample in samples], where, findings)
+    summary.classes = given or classes
     return summary, classes
 
 

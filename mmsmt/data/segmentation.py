@@ -63,7 +63,7 @@ def check_segmentation(
         return None
     pairs = [(x['img_path'], x.get('seg_map_path')) for x in samples]
     looks = map_files(look_at_pair, pairs, f'Masks of {split}')
-    summary = Summary(images=len(pairs), unit='images')
+    summary = Summary(images=len(pairs), unit='images', classes=classes)
     values = _Values(dataset, classes)
     files = []
     for (image, mask), (fault, found) in zip(pairs, looks):

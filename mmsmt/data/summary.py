@@ -22,6 +22,8 @@ class Summary:
         files (dict[str, tuple[int, int]]): Annotated height and width of the
             images, in pixels, by file.
         unit (str): What ``objects`` counts.
+        classes (tuple[str, ...]): Names of the classes, in the order of their
+            labels, as the dataset gives them to the model.
     """
 
     images: int = 0
@@ -31,6 +33,7 @@ class Summary:
     dropped: Counter = field(default_factory=Counter)
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     unit: str = 'objects'
+    classes: tuple[str, ...] = ()
 
     def __add__(self, other: 'Summary') -> 'Summary':
         """Return the contents of both, without their files."""
@@ -41,6 +44,7 @@ class Summary:
             self.sizes + other.sizes,
             self.dropped + other.dropped,
             unit=self.unit,
+            classes=self.classes,
         )
 
 

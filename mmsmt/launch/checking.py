@@ -4,15 +4,23 @@
 
 Compares annotations, images, evaluators and the model's classes with each
 other, and prints a table of the contents. The exit status is 1 if a run would
-fail or train something wrong.
+fail or train something wrong. Training, testing and rehearsals run it too.
 """
 
 import argparse
+from collections.abc import Iterable, Mapping
+
+from mmengine.config import Config
 
 from mmsmt.data.check import check_config
-from mmsmt.data.summary import format_summaries
+from mmsmt.data.configured import SPLITS
+from mmsmt.data.findings import Findings
+from mmsmt.data.summary import Summary, format_summaries
+from mmsmt.weights import read_checkpoint
+from mmsmt.weights.reading import summarize
 
 from .config import add_cfg_options, load_config
+from .processes import launched_rank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +39,68 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(
         args.config, cfg_options=args.cfg_options, data_root=args.data_root
     )
-    findings, summaries = check_config(cfg)
-    for line in format_summaries(summaries):
+    check_data(cfg, classes=True)
+    print('The data is fine.')
+
+
+def check_data(
+    cfg: Config,
+    splits: Iterable[str] = SPLITS,
+    checkpoint: str | None = None,
+    classes: bool = False,
+) -> None:
+    """Check a config's data in the first process; print what it holds.
+
+    The others go on to wait for it when they join their group.
+
+    Args:
+        cfg (Config): The config.
+        splits (Iterable[str]): Those of ``train``, ``val``, ``test`` to check.
+        checkpoint (str, optional): The file that the run starts from; its
+            classes are compared with the data's.
+        classes (bool): Print the number of objects of each class.
+
+    Raises:
+        DataError: There are faults; the message lists them all.
+    """
+    if launched_rank():
+        return
+    findings, summaries = check_config(cfg, splits)
+    if checkpoint:
+        check_classes_of(checkpoint, summaries, findings)
+    for line in format_summaries(summaries, classes):
         print(line)
     for finding in findings:
         if not finding.error:
             print(finding)
     findings.raise_errors()
-    print('The data is fine.')
+
+
+def check_classes_of(
+    checkpoint: str, summaries: Mapping[str, Summary], findings: Findings
+) -> None:
+    """Compare the classes of a checkpoint with those of the data.
+
+    Args:
+        checkpoint (str): The file, of mmengine.
+        summaries (Mapping[str, Summary]): Contents by split.
+        findings (Findings): Extended in place.
+    """
+    meta = read_checkpoint(checkpoint).get('meta')
+    data = (meta.get('dataset_meta') if isinstance(meta, dict) else {}) or {}
+    given = data.get('classes') or data.get('CLASSES')
+    named = [data.classes for data in summaries.values() if data.classes]
+    if not isinstance(given, (list, tuple)) or not named:
+        return
+    before, now = tuple(given), named[0]
+    if before == now:
+        return
+    names = f'({summarize(before, 6)}) and the data ({summarize(now, 6)})'
+    if sorted(map(str, before)) == sorted(map(str, now)):
+        findings.error(
+            checkpoint,
+            f'it has the classes {names}, which are the same in another order',
+            f'Write the classes in the order of the checkpoint: {before!r}.',
+        )
+    elif 'test' in summaries:
+        findings.warn(checkpoint, f'it has the classes {names}')

@@ -27,6 +27,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_cfg_options(parser)
     parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help='start without checking the data',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',

@@ -9,6 +9,7 @@ from mmengine.evaluator import DumpResults
 from mmsmt.data.configured import iter_datasets
 from mmsmt.data.files import check_data_files
 
+from .checking import check_data
 from .checkpoints import read_safely
 from .config import (
     LaunchError,
@@ -60,6 +61,7 @@ def main(args: argparse.Namespace) -> None:
         args.show_dir,
         args.wait_time,
         args.tta,
+        check=not args.no_check,
     )
     runner = build_runner(cfg)
     if args.out:
@@ -79,6 +81,7 @@ def prepare_testing(
     show_dir: str | None = None,
     wait_time: float = 2,
     tta: bool = False,
+    check: bool = True,
 ) -> None:
     """Apply the options of testing, and check checkpoint and data.
 
@@ -89,11 +92,12 @@ def prepare_testing(
         show_dir (str, optional): Save pictures under this folder.
         wait_time (float): Seconds to show each picture.
         tta (bool): Use the config's test-time augmentation.
+        check (bool): Check the contents of the dataset.
 
     Raises:
         LaunchError: The checkpoint or a setting of the config is missing.
         CheckpointError: The checkpoint cannot be read.
-        DataError: A file of the dataset is missing.
+        DataError: A file of the dataset is missing, or it has faults.
     """
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise LaunchError(f"There is no checkpoint '{checkpoint}'.")
@@ -103,6 +107,8 @@ def prepare_testing(
     # A config of fine-tuning may turn it off.
     require_whole_checkpoint(cfg, True)
     check_data_files(cfg, ('test_dataloader',))
+    if check:
+        check_data(cfg, ('test',), cfg.load_from)
     if show or show_dir:
         _draw(cfg, show, show_dir, wait_time)
     if tta:

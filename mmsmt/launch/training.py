@@ -10,6 +10,7 @@ from mmsmt.data.files import check_data_files
 from mmsmt.ops import operators_in_use
 from mmsmt.optim import cpu_has_bf16
 
+from .checking import check_data
 from .checkpoints import read_safely
 from .config import (
     LaunchError,
@@ -19,6 +20,7 @@ from .config import (
 )
 from .cpu import fuse_optimizer
 from .processes import build_runner, launched_rank
+from .trial import try_validation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help="scale the learning rate from the recipe's batch to this run's",
     )
+    parser.add_argument(
+        '--no-trial',
+        action='store_true',
+        help='start without trying the validation on two batches',
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -58,8 +65,12 @@ def main(args: argparse.Namespace) -> None:
         auto_scale_lr=args.auto_scale_lr,
         resume=args.resume,
         finetune=args.finetune,
+        check=not args.no_check,
     )
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    if not args.no_trial:
+        try_validation(runner)
+    runner.train()
 
 
 def prepare_training(
@@ -68,6 +79,7 @@ def prepare_training(
     auto_scale_lr: bool = False,
     resume: str | None = None,
     finetune: str | None = None,
+    check: bool = True,
 ) -> None:
     """Apply the options of training, and check checkpoints and data.
 
@@ -80,12 +92,13 @@ def prepare_training(
             the work dir.
         finetune (str, optional): A checkpoint whose matching weights are
             loaded, unless there is one to resume.
+        check (bool): Check the contents of the datasets.
 
     Raises:
         LaunchError: A setting or the checkpoint to resume is missing, or the
             run would overwrite an earlier one.
         CheckpointError: A checkpoint cannot be read.
-        DataError: A file of the datasets is missing.
+        DataError: A file of the datasets is missing, or they have faults.
     """
     if amp:
         _use_mixed_precision(cfg)
@@ -94,10 +107,10 @@ def prepare_training(
     if auto_scale_lr:
         _scale_learning_rate(cfg)
     _choose_checkpoint(cfg, resume, finetune)
-    loaders = ['train_dataloader']
-    if cfg.get('val_cfg'):
-        loaders.append('val_dataloader')
-    check_data_files(cfg, loaders)
+    splits = ['train', 'val'] if cfg.get('val_dataloader') else ['train']
+    check_data_files(cfg, [f'{split}_dataloader' for split in splits])
+    if check:
+        check_data(cfg, splits, cfg.get('load_from'))
 
 
 def _use_mixed_precision(cfg: Config) -> None:

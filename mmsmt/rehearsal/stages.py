@@ -264,7 +264,7 @@ class Rehearsal:
         """Run a command in a new process; return its status and output."""
         folder = 'run' if command == 'train' else name
         line = [sys.executable, '-m', 'mmsmt', command, self.config, *args]
-        line += ['--work-dir', self.work_dir / folder]
+        line += ['--work-dir', self.work_dir / folder, '--no-check']
         path = self.work_dir / f'{name}.log'
         with open(path, 'w') as log:
             process = subprocess.Popen(

@@ -66,7 +66,7 @@ def test_fine_tuning_to_other_classes(python, root, coco, trained, tmp_path):
     """Load the matching weights with --finetune."""
     output = python(
         *('tools/train.py', CONFIG, '--data-root', coco),
-        *('--work-dir', tmp_path, '--resume'),
+        *('--work-dir', tmp_path, '--resume', '--no-check'),
         *('--finetune', trained[0] / 'epoch_1.pth'),
         *(*SHORT, 'train_cfg.max_epochs=0'),
         'model.roi_head.bbox_head.num_classes=5',

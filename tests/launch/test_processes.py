@@ -113,7 +113,7 @@ def test_dist_train_and_test(fork, root, coco, tmp_path):  # noqa: F811
         CUDA_VISIBLE_DEVICES='',
     )
 
-    def bash(*command):
+    def bash(*command, status=0):
         result = subprocess.run(
             ['bash', *map(str, command)],
             cwd=root,
@@ -122,7 +122,7 @@ def test_dist_train_and_test(fork, root, coco, tmp_path):  # noqa: F811
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert result.returncode == 0, result.stdout[-5000:]
+        assert result.returncode == status, result.stdout[-5000:]
         return result.stdout
 
     work_dir = tmp_path / 'run'
@@ -142,6 +142,13 @@ def test_dist_train_and_test(fork, root, coco, tmp_path):  # noqa: F811
     ]
     assert ranks[0] == ranks[1]
     assert (ranks[0]['iters'], ranks[0]['unused']) == (2, False)
+    output = bash(  # one message, from the process that checks
+        *('tools/dist_train.sh', CONFIG, 2, '--data-root', coco),
+        *('--work-dir', tmp_path / 'bad', *SHORT),
+        'model.roi_head.bbox_head.num_classes=5',
+        status=1,
+    )
+    assert output.count('num_classes is 5, and the data has 80') == 1
     assert len(ranks[0]['digest']) == hashlib.sha256().digest_size * 2
     output = bash(
         *('tools/dist_test.sh', CONFIG, work_dir / 'epoch_1.pth', 2),

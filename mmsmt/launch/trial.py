@@ -1,0 +1,138 @@
+"""Try the validation on two batches before the first iteration."""
+
+import contextlib
+import copy
+import io
+import itertools
+import logging
+import random
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from .config import LaunchError
+
+BATCHES = 2
+SAVING = ('outfile_prefix', 'output_dir', 'out_file_path')
+"""Settings of metrics that name files which they write."""
+
+
+def try_validation(runner: Runner) -> None:
+    """Pass two batches through the validation and its metric.
+
+    What no check of settings foresees fails here, not after an epoch. No hook
+    is called, nothing is saved, and the random state is as before.
+
+    Args:
+        runner (Runner): The runner, before its training.
+
+    Raises:
+        LaunchError: The validation fails, or does not give the metric of
+            ``save_best``.
+    """
+    if runner._val_loop is None or not isinstance(
+        runner._val_dataloader, dict
+    ):
+        return
+    try:
+        with (
+            _keep_random_state(),
+            _silence(runner),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            metrics = _validate(runner, Path(folder))
+    except Exception as error:
+        lines = traceback.format_exc().strip().splitlines()
+        raise LaunchError(
+            f'The validation fails on its first {BATCHES} batches, tried '
+            'before training:\n    '
+            + '\n    '.join(lines[-9:])
+            + '\nTo train all the same, add --no-trial.'
+        ) from error
+    hook = (runner.cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    best = hook.get('save_best') or []
+    best = [best] if isinstance(best, str) else best
+    absent = [name for name in best if name not in (*metrics, 'auto')]
+    # Metrics of COCO are empty where nothing was detected.
+    if metrics and absent:
+        raise LaunchError(
+            f'save_best={absent[0]!r} is no metric of the validation, which '
+            f'gives {", ".join(map(repr, metrics))}.'
+        )
+
+
+class _FirstBatches:
+    """The first batches of a loader; its dataset is whole."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+        self.dataset = loader.dataset
+        self.batch_size = loader.batch_size
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self._loader, BATCHES)
+
+    def __len__(self) -> int:
+        return min(BATCHES, len(self._loader))
+
+
+def _validate(runner: Runner, folder: Path) -> dict:
+    """Run the validation loop of the config on its first batches."""
+    settings = copy.deepcopy(runner._val_dataloader)
+    settings.update(num_workers=0, persistent_workers=False)
+    settings.pop('prefetch_factor', None)
+    loader = runner.build_dataloader(settings, seed=runner.seed)
+    evaluator = copy.deepcopy(runner._val_evaluator)
+    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+        for key in SAVING:
+            if isinstance(metric, dict) and metric.get(key):
+                metric[key] = str(folder / key)
+    whole = runner._val_dataloader, runner._val_evaluator
+    training = runner.model.training
+    runner._val_dataloader = _FirstBatches(loader)
+    runner._val_evaluator = evaluator
+    runner.call_hook = lambda *args, **kwargs: None
+    try:
+        loop = runner.build_val_loop(copy.deepcopy(runner._val_loop))
+        return loop.run() or {}
+    finally:
+        del runner.call_hook
+        runner._val_dataloader, runner._val_evaluator = whole
+        runner.model.train(training)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def _keep_random_state() -> Iterator[None]:
+    """Restore the state of all random generators."""
+    cuda = torch.cuda.is_available()
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_gpu = torch.cuda.get_rng_state() if cuda else None
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu)
+
+
+@contextlib.contextmanager
+def _silence(runner: Runner) -> Iterator[None]:
+    """Keep the figures of an untrained model out of the log."""
+    logger: logging.Logger = runner.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.disabled = before

@@ -1,0 +1,100 @@
+"""Data and validation are checked before the first iteration."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from support.runs import CONFIG, SHORT
+
+from mmsmt.data.findings import Findings
+from mmsmt.data.summary import Summary
+from mmsmt.launch.checking import check_classes_of
+
+
+@pytest.mark.parametrize('command', ['train.py', 'test.py'])
+def test_faults_stop_a_run(tool, coco, trained, tmp_path, command):
+    root = shutil.copytree(coco, tmp_path / 'coco')
+    path = root / 'annotations' / 'instances_val2017.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0]['category_id'] = 1000
+    path.write_text(json.dumps(content))
+    arguments = [command, CONFIG, trained[0] / 'epoch_1.pth'][
+        : 2 if command == 'train.py' else 3
+    ]
+    status, output = tool(
+        *arguments, '--data-root', root, '--work-dir', tmp_path / 'run', *SHORT
+    )
+    assert status == 1
+    assert '1 annotations name a category that is absent' in output
+    assert not list(tmp_path.glob('run/**/*.pth'))
+
+
+def test_trial_changes_no_loss(python, root, coco, tmp_path):
+    """Nor does a model that detects nothing make it fail."""
+    losses = []
+    for options in ([], ['--no-trial']):
+        output = python(
+            *('tools/train.py', CONFIG, '--data-root', coco, *options),
+            *('--work-dir', tmp_path / f'run{len(losses)}', *SHORT),
+            *('train_cfg.max_epochs=1', 'randomness.seed=0'),
+            'model.test_cfg.rcnn.score_thr=1.0',
+            cwd=root,
+        ).stdout
+        losses.append(re.findall(r' loss: ([\d.]+)', output))
+        assert losses[-1]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [
+        (
+            ['val_evaluator.metric_items=[mAP,mAP_99]'],
+            ['The validation fails on its first 2 batches', 'mAP_99'],
+        ),
+        (
+            [
+                'val_evaluator.metric_items=[mAP,mAP_50]',
+                'default_hooks.checkpoint.save_best=coco/bbox_mAP_75',
+            ],
+            ["save_best='coco/bbox_mAP_75' is no metric", 'coco/bbox_mAP_50'],
+        ),
+    ],
+)
+def test_validation_is_tried(python, root, coco, tmp_path, settings, words):
+    result = python(
+        *('tools/train.py', CONFIG, '--data-root', coco),
+        *('--work-dir', tmp_path, *SHORT, *settings),
+        cwd=root,
+        check=False,
+    )
+    assert result.returncode == 1
+    for word in words:
+        assert word in result.stdout
+    assert 'Epoch(' not in result.stdout
+    assert not list(tmp_path.glob('**/*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('classes', 'split', 'error', 'count'),
+    [
+        (('b', 'a'), 'train', True, 1),
+        (('b', 'a'), 'test', True, 1),
+        (('c', 'd'), 'test', False, 1),
+        (('c', 'd'), 'train', False, 0),  # fine-tuning
+        (('a', 'b'), 'test', False, 0),
+    ],
+)
+def test_classes_of_a_checkpoint(tmp_path, classes, split, error, count):
+    path = tmp_path / 'x.pth'
+    meta = dict(dataset_meta=dict(classes=classes))
+    torch.save(dict(state_dict={}, meta=meta), path)
+    findings = Findings()
+    summaries = {split: Summary(classes=('a', 'b'))}
+    check_classes_of(str(path), summaries, findings)
+    assert len(findings) == count
+    assert bool(findings.errors) == error
+    if error:
+        assert 'the same in another order' in str(findings.errors[0])
