@@ -3,6 +3,7 @@
 from functools import cache
 
 import torch
+from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import checkpoint
@@ -13,8 +14,8 @@ def extend_mmengine() -> None:
     """Register mmsmt with mmengine, once per process.
 
     - Bare ``SMT`` is a model in every scope, as ``mmsmt.SMT`` is.
-    - ``mmsmt::`` works in a config's ``_base_``; so does ``mmseg::``, whose
-      distribution has another name in each package stack.
+    - ``mmsmt::`` works in a config's ``_base_``, in the host's scope; so does
+      ``mmseg::``, whose distribution has another name in each package stack.
     - Local checkpoints that mmengine cannot read because they hold objects of
       missing packages (the authors' hold a ``yacs.config.CfgNode``) are read
       by :func:`mmsmt.weights.read_checkpoint`.
@@ -27,6 +28,14 @@ def extend_mmengine() -> None:
 
     MMENGINE_MODELS.register_module(module=SMT)
     config_utils.MODULE2PACKAGE.update(mmsmt='mmsmt', mmseg='mmseg')
+    find_config = Config._get_cfg_path
+
+    def find_in_scope(path: str, filename: str) -> tuple[str, str | None]:
+        found, scope = find_config(path, filename)
+        # Its configs are of a host: their classes are in its registry.
+        return found, None if scope == 'mmsmt' else scope
+
+    Config._get_cfg_path = staticmethod(find_in_scope)
     load = checkpoint.CheckpointLoader._get_checkpoint_loader('')
 
     def load_local(

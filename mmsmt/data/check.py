@@ -111,7 +111,15 @@ def _check_dataset(
                 if kind == 'BaseSegDataset'
                 else check_folders
             )
-            known[key] = check(split, dataset, findings)
+            try:
+                known[key] = check(split, dataset, findings)
+            except (TypeError, ValueError, KeyError, AssertionError) as error:
+                findings.error(
+                    f'{split}_dataloader',
+                    f'{type_name(dataset)} cannot be built: '
+                    f'{type(error).__name__}: {error}',
+                )
+                known[key] = None
         return known[key]
     classes = find_classes(dataset, findings)
     if classes is None:

@@ -75,10 +75,10 @@ def format_summaries(
             yield f'       dropped: {count} {reason}'
     if not classes:
         return
-    names = tuple(
-        dict.fromkeys(
-            name for data in summaries.values() for name in data.objects
-        )
+    names = dict.fromkeys(
+        name
+        for data in summaries.values()
+        for name in (*data.classes, *data.objects)
     )
     if not names:
         return

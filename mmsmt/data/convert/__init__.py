@@ -1,0 +1,1 @@
+"""Convert a folder of labelled images to what the hosts load."""

@@ -1,0 +1,157 @@
+"""Read COCO's format in any layout."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mmsmt.data.files import DataError
+
+from .records import (
+    Collection,
+    ImageFinder,
+    Picture,
+    Thing,
+    measure,
+    split_of,
+)
+
+KEYS = {'images', 'annotations', 'categories'}
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: It is not whole.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"'{path}' is not whole JSON ({error}).") from None
+
+
+def read_coco(root: Path, files: list[Path]) -> Collection:
+    """Read the COCO files of a folder.
+
+    Args:
+        root (Path): The folder.
+        files (list[Path]): Its COCO files, one or more of each split.
+
+    Raises:
+        DataError: A file has faults that no conversion repairs.
+    """
+    finder = ImageFinder(root)
+    counts: Counter = Counter()
+    contents = [(path, read_json(path)) for path in files]
+    classes: list[str] = []
+    for path, content in contents:
+        names = {c['id']: str(c['name']) for c in content['categories']}
+        if len(set(names.values())) < len(content['categories']):
+            raise DataError(
+                f"'{path}' has two categories of one id or one name."
+            )
+        classes += [x for x in names.values() if x not in classes]
+        for note in content['annotations']:
+            name = names.get(note.get('category_id'))
+            if name is None:
+                raise DataError(
+                    f"'{path}': annotation {note.get('id')} names the category"
+                    f' {note.get("category_id")!r}, which is absent.'
+                )
+            counts[name] += 1
+    result = Collection('COCO', '', [x for x in classes if counts[x]], {})
+    unused = [x for x in classes if not counts[x]]
+    if unused:
+        result.notes.append(
+            f'Categories without an object are left out: {", ".join(unused)}.'
+        )
+    for path, content in contents:
+        split = split_of(path, root)
+        pictures = _read_file(path, content, finder)
+        result.splits.setdefault(split, []).extend(pictures)
+    return result
+
+
+def _read_file(
+    path: Path, content: dict, finder: ImageFinder
+) -> list[Picture]:
+    names = {c['id']: str(c['name']) for c in content['categories']}
+    pictures: dict[Any, Picture] = {}
+    for image in content['images']:
+        name = str(image.get('file_name', ''))
+        file = finder.find(name, path)
+        if file is None:
+            raise DataError(f"'{path}' names the image '{name}', not found.")
+        size = measure(file)
+        given = image.get('height'), image.get('width')
+        if None not in given and given != size:
+            raise DataError(
+                f"'{path}' says that '{name}' has {given[0]} x {given[1]} "
+                f'pixels; it is displayed with {size[0]} x {size[1]}. Export '
+                'the annotations again, for images as they are displayed.'
+            )
+        if image.get('id') in pictures:
+            raise DataError(
+                f"'{path}' has two images of the id {image['id']!r}."
+            )
+        pictures[image.get('id')] = Picture(file, *size)
+    for note in content['annotations']:
+        where = f"'{path}', annotation {note.get('id')}"
+        picture = pictures.get(note.get('image_id'))
+        if picture is None:
+            raise DataError(
+                f'{where}: there is no image {note.get("image_id")!r}.'
+            )
+        label = names[note['category_id']]
+        crowd, mask = bool(note.get('iscrowd')), note.get('segmentation')
+        mask = _clean_mask(mask)
+        box = note.get('bbox')
+        if box is None and isinstance(mask, list):
+            picture.things.append(Thing.of_polygons(label, mask, crowd))
+            continue
+        if not (
+            isinstance(box, list)
+            and len(box) == 4
+            and all(isinstance(x, (int, float)) and x == x for x in box)
+        ):
+            raise DataError(f'{where}: its bbox is {box!r}, not 4 numbers.')
+        if isinstance(mask, dict) and note.get('area'):
+            mask['area'] = note['area']
+        picture.things.append(Thing(label, tuple(box), mask, crowd))
+    _refuse_other_units(path, list(pictures.values()))
+    return list(pictures.values())
+
+
+def _clean_mask(mask: Any) -> list | dict | None:
+    """Return polygons of three points or more, or RLE, or None."""
+    if isinstance(mask, dict) and mask.get('counts'):
+        return dict(size=mask.get('size'), counts=mask['counts'])
+    if not isinstance(mask, list):
+        return None
+    whole = [
+        [float(x) for x in polygon]
+        for polygon in mask
+        if isinstance(polygon, list)
+        and len(polygon) >= 6
+        and len(polygon) % 2 == 0
+    ]
+    return whole or None
+
+
+def _refuse_other_units(path: Path, pictures: list[Picture]) -> None:
+    things = [(p, thing.box) for p in pictures for thing in p.things]
+    fractions = sum(max(map(abs, box)) <= 1 for _, box in things)
+    corners = sum(
+        w > x and h > y and (x + w > p.width + 1 or y + h > p.height + 1)
+        for p, (x, y, w, h) in things
+    )
+    for count, what in (
+        (fractions, 'fractions of the image'),
+        (corners, 'corners (x1, y1, x2, y2)'),
+    ):
+        if count > len(things) / 2:
+            raise DataError(
+                f"'{path}': {count} of {len(things)} boxes look like {what}; "
+                'in COCO they are (x, y, width, height) in pixels.'
+            )

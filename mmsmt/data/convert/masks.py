@@ -1,0 +1,190 @@
+"""Read images with masks: a class for each pixel, by number or colour."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmsmt.data.files import DataError
+from mmsmt.data.parallel import map_files
+
+from .records import Collection, Picture, find_images, measure, split_of
+
+HINTS = ('mask', 'label', 'annot', 'seg', 'gt', 'ann')
+ENDS = ('', '_mask', '_masks', '_label', '_seg', '-mask', '_gt')
+IGNORED = 255
+COLOURS = 'labelmap.txt'
+
+
+def pair_masks(root: Path) -> list[tuple[Path, Path]]:
+    """Pair the images of a folder with masks of the same name.
+
+    Returns:
+        list[tuple[Path, Path]]: Image and mask; empty if there are no masks.
+    """
+    masks: dict[str, list[Path]] = {}
+    images = []
+    for path in find_images(root):
+        folders = [part.lower() for part in path.relative_to(root).parts[:-1]]
+        hinted = any(h in part for part in folders for h in HINTS)
+        marked = any(path.stem.endswith(end) for end in ENDS if end)
+        if path.suffix.lower() == '.png' and (hinted or marked):
+            stem = path.stem
+            for end in ENDS:
+                if end and stem.endswith(end):
+                    stem = stem.removesuffix(end)
+            masks.setdefault(stem, []).append(path)
+        else:
+            images.append(path)
+    pairs = []
+    for path in images:
+        found = masks.get(path.stem, [])
+        if len(found) > 1:
+            split = split_of(path, root)
+            same = [p for p in found if split_of(p, root) == split]
+            found = same if len(same) == 1 else found[:1]
+        if found:
+            pairs.append((path, found[0]))
+    return pairs
+
+
+def read_masks(
+    root: Path, pairs: list[tuple[Path, Path]], names: list[str]
+) -> Collection:
+    """Read images with masks.
+
+    Args:
+        root (Path): The folder.
+        pairs (list[tuple[Path, Path]]): From :func:`pair_masks`.
+        names (list[str]): Names of the classes; by default those of
+            ``labelmap.txt`` or ``classes.txt``, else numbers.
+
+    Raises:
+        DataError: A mask has another size than its image, or colours whose
+            classes are not said.
+    """
+    result = Collection('masks', 'semantic', [], {})
+    colours = _read_colours(root)
+    found: Counter = Counter()
+    for values in map_files(list_values, [mask for _, mask in pairs], 'Masks'):
+        found.update(values)
+    for image, mask in pairs:
+        picture = Picture(image, *measure(image), mask=mask)
+        with Image.open(mask) as opened:
+            size = opened.height, opened.width
+        if size != (picture.height, picture.width):
+            raise DataError(
+                f"The mask '{mask}' has {size[0]} x {size[1]} pixels, its "
+                f'image {picture.height} x {picture.width}.'
+            )
+        split = split_of(image, root) or split_of(mask, root)
+        result.splits.setdefault(split, []).append(picture)
+    without = len(find_images(root)) - 2 * len(pairs)
+    if without:
+        result.notes.append(
+            f'{without} images without a mask, or masks without an image, are '
+            'left out.'
+        )
+    if any(isinstance(value, tuple) for value in found):
+        _name_colours(result, found, colours, names)
+        return result
+    numbers = {value for value in found if value != IGNORED}
+    if not names:
+        path = root / 'classes.txt'
+        text = path.read_text() if path.is_file() else ''
+        names = [x.strip() for x in text.split('\n') if x.strip()]
+    if set(found) == {0, IGNORED} and len(names) in (0, 2):
+        result.classes = names or ['background', 'foreground']
+        result.values = {0: 0, IGNORED: 1}
+        result.notes.append(
+            f'Masks hold 0 and 255: 255 is the class {result.classes[1]!r}.'
+        )
+        return result
+    count = max(numbers, default=0) + 1
+    if not names:
+        names = [str(i) for i in range(count)]
+        result.notes.append(
+            'The classes are named by their numbers: --classes NAME ... or a '
+            'file classes.txt names them.'
+        )
+    if count > len(names):
+        raise DataError(
+            f'The masks hold numbers up to {count - 1}, and there are '
+            f'{len(names)} classes.'
+        )
+    result.classes = names
+    result.values = {i: i for i in range(len(names))}
+    return result
+
+
+def list_values(path: Path) -> list:
+    """List the values of a mask, or its colours as tuples."""
+    try:
+        with Image.open(path) as image:
+            if image.mode == '1':
+                return [0, 1]
+            if image.mode in ('L', 'P'):
+                return [v for v, n in enumerate(image.histogram()) if n]
+            if len(image.getbands()) == 1:
+                return np.unique(np.asarray(image)).tolist()
+            image = image.convert('RGB')
+            colours = image.getcolors(4096)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error}") from None
+    if colours is None:
+        raise DataError(
+            f"'{path}' has more than 4,096 colours: it is no mask, or was "
+            'compressed with loss.'
+        )
+    return [colour for _, colour in colours]
+
+
+def convert_mask(path: Path, values: dict) -> Image.Image:
+    """Return a mask with the numbers of classes, and 255 for no class."""
+    with Image.open(path) as image:
+        if image.mode == 'P' or len(image.getbands()) == 1:
+            pixels = np.asarray(image).astype(np.int64)
+        else:
+            channels = np.asarray(image.convert('RGB')).astype(np.int64)
+            pixels = channels @ (2**16, 2**8, 1)
+    result = np.full(pixels.shape, IGNORED, np.uint8)
+    for value, number in values.items():
+        if isinstance(value, tuple):
+            value = value[0] * 2**16 + value[1] * 2**8 + value[2]
+        result[pixels == value] = number
+    return Image.fromarray(result)
+
+
+def _read_colours(root: Path) -> dict[tuple, str]:
+    """Read CVAT's ``labelmap.txt``: lines ``name:r,g,b:parts:actions``."""
+    colours = {}
+    for path in sorted(root.rglob(COLOURS)):
+        for line in path.read_text().split('\n'):
+            if line.strip() and not line.startswith('#'):
+                name, colour = line.split(':')[:2]
+                colours[tuple(map(int, colour.split(',')))] = name.strip()
+    return colours
+
+
+def _name_colours(
+    result: Collection, found: Counter, colours: dict, names: list[str]
+) -> None:
+    unknown = sorted(
+        (c for c in found if c not in colours), key=lambda c: -found[c]
+    )
+    if unknown:
+        example = ', '.join(map(str, unknown[:5]))
+        raise DataError(
+            f'The masks are in colour, and no {COLOURS} says which class the '
+            f'colours {example} are. Write it into the folder, with a line '
+            '"NAME:R,G,B::" for each class.'
+        )
+    result.classes = names or list(dict.fromkeys(colours.values()))
+    if set(result.classes) < set(colours.values()):
+        result.notes.append('Colours of other classes are ignored.')
+    result.values = {
+        colour: result.classes.index(name)
+        for colour, name in colours.items()
+        if name in result.classes
+    }

@@ -1,0 +1,141 @@
+"""Find out the format of a folder, and read it."""
+
+import json
+from pathlib import Path
+
+from mmsmt.data.files import DataError
+
+from .coco import KEYS, read_coco
+from .folders import read_folders
+from .labelme import read_labelme
+from .masks import pair_masks, read_masks
+from .records import Collection, tidy
+from .voc import read_voc
+from .yolo import NAMES, find_yaml, read_yolo
+
+FORMATS = ('coco', 'yolo', 'voc', 'labelme', 'masks', 'folders')
+HOW = (
+    'A folder holds COCO json files, YOLO text files with data.yaml or '
+    "classes.txt, Pascal VOC's XML files, LabelMe's json files, masks of the "
+    'names of the images in a folder such as masks/, or a folder of images '
+    'for each class.'
+)
+
+
+def read_folder(
+    root: Path, kind: str | None = None, names: list[str] | None = None
+) -> Collection:
+    """Read the labelled images of a folder.
+
+    Args:
+        root (Path): The folder, which is not changed.
+        kind (str, optional): One of :data:`FORMATS`; found out by default.
+        names (list[str], optional): Names of the classes, in their order.
+
+    Raises:
+        DataError: The folder is of no known format, or has faults.
+    """
+    root = root.absolute()
+    if not root.is_dir():
+        raise DataError(f"There is no folder '{root}'.")
+    collection = _read(root, kind, names or [])
+    things = [
+        thing for picture in collection.pictures() for thing in picture.things
+    ]
+    if not collection.task:
+        whole = all(thing.mask for thing in things if not thing.crowd)
+        masks = sum(bool(thing.mask) for thing in things)
+        collection.task = 'instance' if whole and masks else 'detection'
+        if masks and not whole:
+            collection.notes.append(
+                f'{masks} of {len(things)} objects have a mask: only the '
+                'boxes are trained (--task instance takes the others for '
+                'rectangles).'
+            )
+    if not collection.classes:
+        raise DataError(f"No image below '{root}' has a label.")
+    if names and collection.task != 'semantic':
+        _choose_classes(collection, names)
+    tidy(collection)
+    return collection
+
+
+def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
+    kinds = [kind] if kind else FORMATS
+    if 'coco' in kinds or 'labelme' in kinds:
+        coco, labelme = _sort_json(root)
+        if coco and 'coco' in kinds:
+            return read_coco(root, coco)
+        if labelme and 'labelme' in kinds:
+            return read_labelme(root, labelme)
+    if 'yolo' in kinds:
+        description = find_yaml(root) or _find_names(root)
+        if description:
+            return read_yolo(root, description)
+    if 'voc' in kinds:
+        files = [p for p in sorted(root.rglob('*.xml')) if _is_voc(p)]
+        if files:
+            return read_voc(root, files)
+    if 'masks' in kinds:
+        pairs = pair_masks(root)
+        if pairs:
+            return read_masks(root, pairs, names)
+    if 'folders' in kinds:
+        collection = read_folders(root)
+        if collection:
+            return collection
+    what = f'labels in the format {kind!r}' if kind else 'labels'
+    raise DataError(f"Below '{root}' no {what} were found.\n{HOW}")
+
+
+def _sort_json(root: Path) -> tuple[list[Path], list[Path]]:
+    """Tell the COCO files of a folder from LabelMe's."""
+    coco, labelme = [], []
+    for path in sorted(root.rglob('*.json')):
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise DataError(f"'{path}' is not whole JSON ({error}).") from None
+        if isinstance(content, dict):
+            if set(content) >= KEYS:
+                coco.append(path)
+            elif 'shapes' in content:
+                labelme.append(path)
+    return coco, labelme
+
+
+def _find_names(root: Path) -> Path | None:
+    """Find a list of names beside YOLO's text files."""
+    for name in NAMES:
+        for path in sorted(root.rglob(name)):
+            others = (p for p in root.rglob('*.txt') if p.name not in NAMES)
+            if any(others):
+                return path
+    return None
+
+
+def _is_voc(path: Path) -> bool:
+    return b'<annotation' in path.read_bytes()[:1000]
+
+
+def _choose_classes(collection: Collection, names: list[str]) -> None:
+    """Keep the named classes, in their order."""
+    absent = [name for name in names if name not in collection.classes]
+    if absent:
+        raise DataError(
+            f'There is no class {", ".join(absent)}; the classes are '
+            f'{", ".join(collection.classes)}.'
+        )
+    left_out = 0
+    for picture in collection.pictures():
+        kept = [thing for thing in picture.things if thing.label in names]
+        left_out += len(picture.things) - len(kept)
+        picture.things = kept
+    if collection.task == 'classification':
+        for split, pictures in collection.splits.items():
+            kept = [p for p in pictures if p.label in names]
+            left_out += len(pictures) - len(kept)
+            collection.splits[split] = kept
+    if left_out:
+        collection.notes.append(f'{left_out} labels of others are left out.')
+    collection.classes = list(names)

@@ -1,0 +1,130 @@
+"""Read Pascal VOC's XML files."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from mmsmt.data.files import DataError
+
+from .records import (
+    SPLITS,
+    Collection,
+    ImageFinder,
+    Picture,
+    Thing,
+    measure,
+    split_of,
+)
+
+CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
+
+
+def read_voc(root: Path, files: list[Path]) -> Collection:
+    """Read the annotations of a folder in Pascal VOC's format.
+
+    VOC counts pixels from 1 and includes the last one. Tools that write
+    fractions or a 0 count from 0; their corners are taken as they are.
+
+    Args:
+        root (Path): The folder.
+        files (list[Path]): Its XML files.
+
+    Raises:
+        DataError: A file is damaged, or its image is missing.
+    """
+    finder = ImageFinder(root)
+    trees = [(path, _parse(path)) for path in files]
+    numbers = [
+        float(element.text or 'nan')
+        for _, tree in trees
+        for name in CORNERS
+        for element in tree.iterfind(f'object/bndbox/{name}')
+    ]
+    lowest = [
+        float(element.text or 'nan')
+        for _, tree in trees
+        for name in CORNERS[:2]
+        for element in tree.iterfind(f'object/bndbox/{name}')
+    ]
+    one_based = (
+        all(x == int(x) for x in numbers) and min(lowest, default=1) > 0
+    )
+    result = Collection('Pascal VOC', '', [], {})
+    if one_based:
+        result.notes.append(
+            'Corners are whole numbers from 1: read as VOC counts, the last '
+            'pixel included.'
+        )
+    sets = _read_sets(root)
+    difficult = 0
+    for path, tree in trees:
+        name = tree.findtext('filename') or path.stem
+        image = finder.find(name, path) or finder.find(path.stem, path)
+        if image is None:
+            raise DataError(f"'{path}' names the image '{name}', not found.")
+        picture = Picture(image, *measure(image))
+        for element in tree.iterfind('object'):
+            picture.things.append(_read_object(path, element, one_based))
+            difficult += picture.things[-1].crowd
+        split = sets.get(path.stem) or split_of(path, root)
+        result.splits.setdefault(split, []).append(picture)
+    labels = [t.label for p in result.pictures() for t in p.things]
+    result.classes = sorted(set(labels))
+    if difficult:
+        result.notes.append(
+            f'{difficult} objects are "difficult": not trained or evaluated, '
+            'as in VOC (iscrowd=1).'
+        )
+    return result
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise DataError(f"'{path}' is not whole XML ({error}).") from None
+
+
+def _read_object(
+    path: Path, element: ElementTree.Element, one_based: bool
+) -> Thing:
+    label = (element.findtext('name') or '').strip()
+    texts = [element.findtext(f'bndbox/{name}') for name in CORNERS]
+    try:
+        x1, y1, x2, y2 = (float(text or '') for text in texts)
+    except ValueError:
+        raise DataError(
+            f"'{path}': an object {label!r} has the corners {texts}."
+        ) from None
+    if not label:
+        raise DataError(f"'{path}': an object has no name.")
+    crowd = (element.findtext('difficult') or '0').strip() == '1'
+    polygon = _read_polygon(element)
+    if polygon:
+        return Thing.of_polygons(label, [polygon], crowd)
+    if one_based:
+        x1, y1 = x1 - 1, y1 - 1
+    return Thing(label, (x1, y1, x2 - x1, y2 - y1), crowd=crowd)
+
+
+def _read_polygon(element: ElementTree.Element) -> list[float]:
+    """Read the polygon that some tools write beside the box."""
+    points: list[float] = []
+    for i in range(1, 10000):
+        x = element.findtext(f'polygon/x{i}')
+        y = element.findtext(f'polygon/y{i}')
+        if x is None or y is None:
+            break
+        points += [float(x), float(y)]
+    return points if len(points) >= 6 else []
+
+
+def _read_sets(root: Path) -> dict[str, str]:
+    """Read ``ImageSets``: the split by the stem of a file."""
+    found: dict[str, str] = {}
+    for path in sorted(root.rglob('ImageSets/*/*.txt')):
+        split = SPLITS.get(path.stem)
+        if split:
+            for line in path.read_text().split('\n'):
+                if line.split():
+                    found.setdefault(line.split()[0], split)
+    return found
