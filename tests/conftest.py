@@ -94,6 +94,26 @@ def tool(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def tool_of(capsys):
+    """Run ``mmsmt`` in this process; returns its exit status and output."""
+    from mmsmt import cli
+
+    def run(*args):
+        status = 0
+        try:
+            cli.main([str(arg) for arg in args])
+        except SystemExit as stop:
+            status = stop.code or 0
+        output = capsys.readouterr()
+        text = output.out + output.err
+        if isinstance(status, str):
+            status, text = 1, text + status
+        return status, text
+
+    return run
+
+
 @pytest.fixture(scope='session')
 def new_python():
     """:func:`run_python`, for what happens at start and import."""

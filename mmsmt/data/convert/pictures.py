@@ -26,7 +26,10 @@ def draw_sheet(collection: Collection, path: Path) -> None:
     chosen = _choose(collection)
     columns = min(4, len(chosen))
     rows = math.ceil(len(chosen) / columns)
-    sheet = Image.new('RGB', (columns * SIDE, rows * SIDE), 'white')
+    legend = _draw_legend(collection.classes, columns * SIDE)
+    height = rows * SIDE + legend.height
+    sheet = Image.new('RGB', (columns * SIDE, height), 'white')
+    sheet.paste(legend, (0, rows * SIDE))
     for i, (split, picture) in enumerate(chosen):
         tile = _draw_tile(collection, picture, split)
         place = i % columns * SIDE, i // columns * SIDE
@@ -38,6 +41,23 @@ def draw_sheet(collection: Collection, path: Path) -> None:
             ),
         )
     sheet.save(path)
+
+
+def _draw_legend(classes: list[str], width: int) -> Image.Image:
+    """Draw the names of the classes on their colours, in rows."""
+    font = ImageFont.load_default(13)
+    places, x, y = [], 6, 6
+    for name in classes:
+        length = int(font.getlength(name)) + 10
+        if x + length > width and x > 6:
+            x, y = 6, y + 24
+        places.append((x, y))
+        x += length + 6
+    image = Image.new('RGB', (width, y + 28), 'white')
+    draw = ImageDraw.Draw(image)
+    for number, (name, (x, y)) in enumerate(zip(classes, places)):
+        _write(draw, (x + 5, y + 2), name, colour_of(number), font)
+    return image
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
@@ -153,7 +173,7 @@ def draw_counts(collection: Collection, path: Path) -> None:
     bars.set_xlabel(f'{unit} of the class')
     if len(collection.classes) > BARS:
         bars.set_title(f'{BARS} of {len(collection.classes)} classes')
-    bars.legend()
+    figure.legend(loc='outside upper left', ncols=len(counts))
     if sides:
         sizes = axes[0, 1]
         low, high = max(min(sides), 1), max(max(sides), 2)
