@@ -16,6 +16,7 @@ def estimate_full_run(
     capacity: int,
     cfg: Config,
     device: str,
+    images: int | None = None,
 ) -> str:
     """Estimate the time and memory of a config's whole training.
 
@@ -26,6 +27,8 @@ def estimate_full_run(
         capacity (int): The GPU's memory, in bytes.
         cfg (Config): The config before any change.
         device (str): The GPU's name.
+        images (int, optional): Training images. Defaults to those of the
+            recipe's dataset.
 
     Returns:
         str: The estimate, in several lines.
@@ -37,8 +40,10 @@ def estimate_full_run(
     gpus = max(1, recipe_batch(cfg) // (batch * accumulate))
     of = ''
     if cfg.train_cfg.get('max_epochs'):
-        images = find_source(cfg).train_images
-        of = f', with {images} images as in the paper'
+        of = f', with {images} images'
+        if images is None:
+            images = find_source(cfg).train_images
+            of = f', with {images} images as in the paper'
         images *= cfg.train_cfg.max_epochs
         iterations = math.ceil(images / (batch * gpus))
     else:

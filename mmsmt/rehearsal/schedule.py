@@ -61,25 +61,34 @@ def scale_images(cfg: Config, scale: float) -> None:
             test_cfg[key] = scaled(test_cfg[key])
 
 
-def shorten_schedule(cfg: Config, length: int = LENGTH) -> int:
+def shorten_schedule(
+    cfg: Config,
+    length: int = LENGTH,
+    images: int | None = None,
+    steps: int | None = None,
+) -> int:
     """Shorten the schedule, with its steps at the corresponding points.
 
     Args:
         cfg (Config): The config, changed in place.
         length (int): Number of epochs, at most the config's.
+        images (int, optional): Training images of the real run. Defaults to
+            those of the recipe's dataset.
+        steps (int, optional): Iterations per epoch. Defaults to :data:`STEPS`
+            optimizer steps.
 
     Returns:
         int: Iterations per epoch; a config that counts iterations runs
         ``length`` times as many.
     """
     accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
-    steps = STEPS * accumulate
+    steps = steps or STEPS * accumulate
     loop = cfg.train_cfg
     by_epoch = bool(loop.get('max_epochs'))
     if by_epoch:
         total = loop.max_epochs
         length = loop.max_epochs = min(length, total)
-        images = total * find_source(cfg).train_images
+        images = total * (images or find_source(cfg).train_images)
         iterations = images / recipe_batch(cfg) * accumulate
         short = length * steps
     else:

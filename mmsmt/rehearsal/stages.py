@@ -17,9 +17,11 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from mmsmt.errors import UserError
+from mmsmt.launch.checking import check_data
 
 from .cures import find_cure
 from .estimate import estimate_full_run
+from .samples import choose_samples, has_data, use_samples
 from .schedule import (
     LENGTH,
     STEPS,
@@ -81,6 +83,8 @@ class Rehearsal:
         self.length = length
         self.amp = amp
         self.real = Config(cfg.to_dict())
+        self.own_data = has_data(cfg)
+        self.images: int | None = None  # to train on, of the own data
         if batch is not None:
             for part in ('train', 'val', 'test'):
                 loader = cfg.get(f'{part}_dataloader')
@@ -102,8 +106,9 @@ class Rehearsal:
         )
         batch = self.cfg.train_dataloader.batch_size
         real = self.real.train_dataloader.batch_size
+        data = 'a sample of the data' if self.own_data else 'digits for data'
         return (
-            f'Unlike the real run: {length}, one process, digits for data, '
+            f'Unlike the real run: {length}, one process, {data}, '
             f'images x {self.scale:g}, score thresholds 0'
             + (f', batch {batch} instead of {real}' if batch != real else '')
             + '.'
@@ -138,22 +143,37 @@ class Rehearsal:
     # Stages
 
     def make_data(self) -> str:
-        """Write the digits."""
+        """Check the data and take a sample of it, or write digits."""
         cfg = self.cfg
-        steps = shorten_schedule(cfg, self.length)
+        if self.own_data:
+            check_data(self.real)
+            result = self._take_sample()
+        else:
+            steps = shorten_schedule(cfg, self.length)
+            use_digits(cfg, self.work_dir / 'data', steps, self.scale)
+            result = f'{find_source(cfg).layout} of digits'
         scale_images(cfg, self.scale)
         lower_score_thresholds(cfg)
-        use_digits(cfg, self.work_dir / 'data', steps, self.scale)
         hook = ConfigDict(
             type='mmsmt.rehearsal.probe.ProbeHook', path=str(self.probe)
         )
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
         cfg.resume = False
-        return f'{find_source(cfg).layout} of digits'
+        return result
+
+    def _take_sample(self) -> str:
+        cfg = self.cfg
+        accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
+        samples, self.images = choose_samples(cfg, STEPS * accumulate)
+        count = sum(map(len, samples['train']))
+        steps = math.ceil(count / cfg.train_dataloader.batch_size)
+        shorten_schedule(cfg, self.length, self.images, steps)
+        return f'a sample of the data: {use_samples(cfg, samples)} images'
 
     def make_weights(self) -> str:
         """Fetch the initial weights, and write the config."""
         lines = use_local_weights(self.cfg, self.work_dir / 'weights')
+        self.work_dir.mkdir(parents=True, exist_ok=True)
         self.cfg.dump(self.config)
         return '; '.join(lines) or 'none: from scratch'
 
@@ -331,6 +351,7 @@ class Rehearsal:
             torch.cuda.get_device_properties(0).total_memory,
             self.real,
             torch.cuda.get_device_name(0),
+            self.images,
         )
 
     def clean(self) -> None:
