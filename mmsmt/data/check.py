@@ -1,5 +1,6 @@
 """Check a config's datasets against each other, its metric and its model."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from mmengine.registry import init_default_scope
 
 from mmsmt.weights.reading import summarize
 
+from .cache import load_result, store_result
 from .coco import CocoUse, check_coco
 from .configured import SPLITS, find_class, iter_datasets, type_name
 from .files import check_data_files
@@ -103,40 +105,47 @@ def _check_dataset(
     findings: Findings,
     known: dict[str, _Contents | None],
 ) -> _Contents | None:
-    if kind != 'CocoDataset':
-        key = repr({**dataset, 'pipeline': None, 'test_mode': None})
-        if key not in known:
-            check = (
-                check_segmentation
-                if kind == 'BaseSegDataset'
-                else check_folders
+    if kind == 'CocoDataset':
+        classes = find_classes(dataset, findings)
+        if classes is None:
+            findings.error(
+                f'{split}_dataloader',
+                f'{type_name(dataset)} has no classes',
+                'Write metainfo=dict(classes=(...)) in every dataset.',
             )
-            try:
-                known[key] = check(split, dataset, findings)
-            except (TypeError, ValueError, KeyError, AssertionError) as error:
-                findings.error(
-                    f'{split}_dataloader',
-                    f'{type_name(dataset)} cannot be built: '
-                    f'{type(error).__name__}: {error}',
-                )
-                known[key] = None
+            return None
+        use = _find_use(cfg, split, dataset, classes, findings)
+        key = repr((use, dataset))
+    else:
+        key = repr({**dataset, 'pipeline': None, 'test_mode': None})
+    if key in known:
         return known[key]
-    classes = find_classes(dataset, findings)
-    if classes is None:
-        findings.error(
+    known[key] = load_result(key, findings)
+    if known[key]:
+        return known[key]
+    own = Findings()
+    try:
+        if kind == 'CocoDataset':
+            known[key] = _check_coco_dataset(dataset, use, own)
+        elif kind == 'BaseSegDataset':
+            known[key] = check_segmentation(split, dataset, own)
+        else:
+            known[key] = check_folders(split, dataset, own)
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        own.error(
             f'{split}_dataloader',
-            f'{type_name(dataset)} has no classes',
-            'Write metainfo=dict(classes=(...)) in every dataset.',
+            f'{type_name(dataset)} cannot be built: '
+            f'{type(error).__name__}: {error}',
         )
-        return None
-    use = _find_use(cfg, split, dataset, classes, findings)
-    key = repr((use, dataset))
-    if key not in known:
-        summary = _check_coco_dataset(dataset, use, findings)
-        if summary:
-            summary.classes = classes
-        known[key] = (summary, classes) if summary else None
-    return known[key] or (Summary(), classes)
+    for finding in own:
+        findings.add(finding)
+    contents = known[key]
+    if contents:
+        places = set(contents[0].folders)
+        if dataset.get('ann_file'):
+            places.add(str(_path(dataset, dataset['ann_file'])))
+        store_result(key, *contents, own, places)
+    return contents
 
 
 def find_classes(
@@ -246,13 +255,16 @@ def _find_use(
 
 def _check_coco_dataset(
     dataset: ConfigDict, use: CocoUse, findings: Findings
-) -> Summary | None:
+) -> _Contents:
     path = _path(dataset, dataset.get('ann_file') or '')
-    summary = check_coco(path, use, findings)
-    if summary:
-        prefix = (dataset.get('data_prefix') or {}).get('img') or ''
-        check_images(_path(dataset, prefix), summary.files, findings)
-    return summary
+    summary = check_coco(path, use, findings) or Summary()
+    prefix = _path(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
+    check_images(prefix, summary.files, findings)
+    summary.classes = tuple(use.classes)
+    summary.folders = {
+        os.path.dirname(os.path.join(prefix, name)) for name in summary.files
+    }
+    return summary, summary.classes
 
 
 def _iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:

@@ -72,14 +72,35 @@ def _describe_missing(loader: str, dataset: ConfigDict, path: Path) -> str:
         layout, source = LAYOUTS[name]
         layout = layout.replace('\n', '\n    ')
         root = Path(dataset.get('data_root') or '.')
+        text += f'\n\n{name} expects under {root}/\n    {layout}\n\n'
+        own = f"mmsmt data '{root}' --out NEW_FOLDER"
+        if (
+            root.is_dir()
+            and any(root.iterdir())
+            and not _is_laid_out(name, root)
+        ):
+            return (
+                f'{text}and it has another layout. For data of your own, this '
+                f'writes annotations\nand a config: {own}'
+            )
         what = 'coco' if name == 'CocoDataset' else 'the dataset'
         text += (
-            f'\n\n{name} expects under {root}/\n    {layout}\n\n'
             f'Get it from {source}\n'
             f'and put or link it there, or give the folder of {what} '
-            'with --data-root DIR.'
+            'with --data-root DIR.\n'
+            'For data of your own: mmsmt data DIR --out NEW_FOLDER'
         )
     return f'{text}\nTo try mmsmt without any download: make demo'
+
+
+def _is_laid_out(name: str, root: Path) -> bool:
+    """Check whether a part of a dataset lies where it should."""
+    paths = [root / line.split()[0] for line in LAYOUTS[name][0].split('\n')]
+    images = ('.jpg', '.JPEG', '.png')
+    return any(
+        (path.parent if path.suffix in images else path).exists()
+        for path in paths
+    )
 
 
 def _iter_paths(dataset: ConfigDict) -> Iterator[Path]:

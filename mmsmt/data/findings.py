@@ -47,6 +47,10 @@ class Findings:
         """Add a fault that does not stop the run."""
         self._found.setdefault(Finding(False, str(where), text, remedy))
 
+    def add(self, finding: Finding) -> None:
+        """Add a fault."""
+        self._found.setdefault(finding)
+
     @property
     def errors(self) -> list[Finding]:
         """Faults that stop the run."""

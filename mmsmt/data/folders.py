@@ -57,6 +57,8 @@ def check_folders(
         )
         return None
     summary = Summary(images=len(samples), unit='images')
+    summary.folders = {os.path.dirname(x['img_path']) for x in samples}
+    summary.folders.add(str(folder))
     labels = Counter(sample.get('gt_label') for sample in samples)
     if dataset.with_label:
         if not classes:

@@ -1,14 +1,18 @@
 """Look at many files with all cores, behind a progress bar."""
 
+import contextlib
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmsmt.environment import count_cores
 
 FEW = 2000
 """Number of files for which no processes are started."""
+LARGE = 20
+"""Size of a file, in MiB, from which a wait is shown."""
 
 
 def map_files(
@@ -31,6 +35,19 @@ def map_files(
     with context.Pool(count_cores()) as pool:
         results = pool.imap(function, items, chunksize=256)
         return list(show_progress(results, len(items), title))
+
+
+@contextlib.contextmanager
+def show_wait(path: Path) -> Iterator[None]:
+    """Show in a terminal that a large file is read."""
+    size = path.stat().st_size / 2**20
+    if size < LARGE or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f'Reading {path.name}, {size:.0f} MiB'):
+        yield
 
 
 def show_progress(results: Any, total: int, title: str) -> Any:

@@ -1,5 +1,6 @@
 """Check masks of semantic segmentation as mmseg loads them."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,9 @@ def check_segmentation(
     pairs = [(x['img_path'], x.get('seg_map_path')) for x in samples]
     looks = map_files(look_at_pair, pairs, f'Masks of {split}')
     summary = Summary(images=len(pairs), unit='images', classes=classes)
+    summary.folders = {
+        os.path.dirname(path) for pair in pairs for path in pair if path
+    }
     values = _Values(dataset, classes)
     files = []
     for (image, mask), (fault, found) in zip(pairs, looks):
@@ -117,8 +121,8 @@ def look_at_pair(
             detail = f' {h} x {w} for {height} x {width}'
             return ('masks have another size than their image', detail), {}
         if opened.mode in ('L', 'P'):
-            counts = opened.histogram()
-            return None, {v: n for v, n in enumerate(counts) if n}
+            histogram = opened.histogram()
+            return None, {v: n for v, n in enumerate(histogram) if n}
         if len(opened.getbands()) > 1:
             return ('masks are in colour', f' ({opened.mode})'), {}
         found, counts = np.unique(np.asarray(opened), return_counts=True)

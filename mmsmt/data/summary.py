@@ -24,6 +24,7 @@ class Summary:
         unit (str): What ``objects`` counts.
         classes (tuple[str, ...]): Names of the classes, in the order of their
             labels, as the dataset gives them to the model.
+        folders (set[str]): Folders of the images and masks.
     """
 
     images: int = 0
@@ -34,6 +35,7 @@ class Summary:
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     unit: str = 'objects'
     classes: tuple[str, ...] = ()
+    folders: set[str] = field(default_factory=set)
 
     def __add__(self, other: 'Summary') -> 'Summary':
         """Return the contents of both, without their files."""
@@ -62,8 +64,8 @@ def format_summaries(
     boxes = any(data.sizes for data in summaries.values())
     header = f'{"":6s} {"images":>9s} {"empty":>9s}'
     if boxes:
-        names = ('objects', *SIZES)
-        header += ''.join(f' {name:>9s}' for name in names)
+        titles = ('objects', *SIZES)
+        header += ''.join(f' {title:>9s}' for title in titles)
     yield header
     for split, data in summaries.items():
         line = f'{split:6s} {data.images:9d} {data.empty:9d}'

@@ -1,6 +1,7 @@
 """Test a trained detector, segmenter or classifier."""
 
 import argparse
+import os
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -126,7 +127,8 @@ def _draw(
     scope = cfg.get('default_scope')
     hook['enable' if scope == 'mmpretrain' else 'draw'] = True
     if show_dir and scope == 'mmdet':
-        hook['test_out_dir'] = show_dir
+        # A relative one would be below the work dir.
+        hook['test_out_dir'] = os.path.abspath(show_dir)
     elif show_dir and scope == 'mmpretrain':
         hook['out_dir'] = show_dir
     elif show_dir:

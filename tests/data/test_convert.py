@@ -16,6 +16,8 @@ from mmsmt.data.convert.reading import read_folder
 from mmsmt.data.convert.splitting import split_pictures
 from mmsmt.data.files import DataError
 
+pytestmark = pytest.mark.one_stack
+
 MAKERS = {
     'yolo': lambda root: shapes.write_yolo(root, 20, 6),
     'yolo polygons': lambda root: shapes.write_yolo(root, 20, 6, True),

@@ -23,6 +23,18 @@ def test_no_coco(tool, tmp_path):
         assert words in output
 
 
+def test_own_layout_is_sent_to_the_converter(tool, tmp_path):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos' / 'a.jpg').touch()
+    status, output = tool(
+        *('train.py', CONFIG, '--work-dir', tmp_path / 'run'),
+        *('--data-root', tmp_path / 'photos'),
+    )
+    assert status == 1
+    assert f"mmsmt data '{tmp_path}/photos' --out" in output
+    assert 'cocodataset.org' not in output
+
+
 @pytest.mark.parametrize(
     'arguments, words',
     [

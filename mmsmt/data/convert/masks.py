@@ -128,8 +128,7 @@ def list_values(path: Path) -> list:
                 return [v for v, n in enumerate(image.histogram()) if n]
             if len(image.getbands()) == 1:
                 return np.unique(np.asarray(image)).tolist()
-            image = image.convert('RGB')
-            colours = image.getcolors(4096)
+            colours = image.convert('RGB').getcolors(4096)
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error}") from None
     if colours is None:

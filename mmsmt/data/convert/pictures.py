@@ -75,7 +75,7 @@ def _choose(collection: Collection) -> list[tuple[str, Picture]]:
     for split, count in (('train', TILES * 2 // 3), ('val', TILES // 3)):
         pictures = collection.splits[split]
         seen: set[str] = set()
-        ranked = []
+        ranked: list[tuple] = []
         for picture in pictures:
             new = picture.labels - seen
             seen |= new

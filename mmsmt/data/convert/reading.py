@@ -133,9 +133,9 @@ def _choose_classes(collection: Collection, names: list[str]) -> None:
         picture.things = kept
     if collection.task == 'classification':
         for split, pictures in collection.splits.items():
-            kept = [p for p in pictures if p.label in names]
-            left_out += len(pictures) - len(kept)
-            collection.splits[split] = kept
+            chosen = [p for p in pictures if p.label in names]
+            left_out += len(pictures) - len(chosen)
+            collection.splits[split] = chosen
     if left_out:
         collection.notes.append(f'{left_out} labels of others are left out.')
     collection.classes = list(names)

@@ -142,16 +142,16 @@ def _choose_side(collection: Collection) -> tuple[int, str]:
         side = min(512, max(64, shorter // 32 * 32))
         return side, f'the shorter side of images is {shorter} pixels'
     longer = float(np.percentile([max(size) for size in sizes], 90))
-    side = min(longer, LARGEST_SIDE)
+    chosen = min(longer, LARGEST_SIDE)
     sides = [
         math.sqrt(thing.box[2] * thing.box[3])
         for picture in pictures
         for thing in picture.things
     ]
     small = float(np.percentile(sides, 10)) if sides else 32.0
-    scaled = small * side / longer
+    scaled = small * chosen / longer
     reason = f'images have up to {longer:.0f} pixels'
     if scaled < SMALL_OBJECT:
-        side = min(side * SMALL_OBJECT / scaled, 2 * side, 1600)
+        chosen = min(chosen * SMALL_OBJECT / scaled, 2 * chosen, 1600)
         reason += f', and a tenth of the objects is below {small:.0f}'
-    return max(SMALLEST_SIDE, round(side / 32) * 32), reason
+    return max(SMALLEST_SIDE, round(chosen / 32) * 32), reason

@@ -62,7 +62,8 @@ def make_coco(
         rectangles (bool): Take boxes without a mask for rectangles.
     """
     numbers = {name: i for i, name in enumerate(collection.classes, 1)}
-    images, notes = [], []
+    images: list[dict] = []
+    notes: list[dict] = []
     for number, picture in enumerate(pictures, 1):
         images.append(
             dict(
