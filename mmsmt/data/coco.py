@@ -471,14 +471,25 @@ def _describe_mask_fault(mask: Any, image: dict) -> str:
     if not isinstance(mask, list):
         return 'masks are neither polygons nor RLE'
     # mmdet leaves the others out.
-    if not any(
-        isinstance(polygon, list)
+    whole = [
+        polygon
+        for polygon in mask
+        if isinstance(polygon, list)
         and len(polygon) >= 6
         and len(polygon) % 2 == 0
-        for polygon in mask
-    ):
+    ]
+    if not whole:
         return 'masks have no polygon of three points or more'
+    if all(len(polygon) <= 8 and not _has_area(polygon) for polygon in whole):
+        return 'masks have no area: their points are on one line'
     return ''
+
+
+def _has_area(points: list[float]) -> bool:
+    """Check that a short polygon encloses anything."""
+    xs, ys = points[::2], points[1::2]
+    pairs = zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1])
+    return sum(x1 * y2 - x2 * y1 for x1, y1, x2, y2 in pairs) != 0
 
 
 def _join(names: Iterable[str]) -> str:
