@@ -198,13 +198,16 @@ def test_labelme_shapes(tmp_path):
         ('polygon', [[8, 8], [9, 8], [9, 9]], 1, {}),
         ('mask', [[3, 4], [8, 9]], None, dict(mask=code)),
         ('point', [[1, 1]], None, {}),
+        ('polygon', [[0, 0], [9, 0], [9, 9]], None, dict(label='__ignore__')),
     ]
     content = dict(
         imagePath='a.png',
         imageHeight=40,
         imageWidth=50,
         shapes=[
-            dict(label='x', shape_type=kind, points=p, group_id=g, **more)
+            dict(
+                dict(label='x', shape_type=kind, points=p, group_id=g), **more
+            )
             for kind, p, g, more in items
         ],
     )
@@ -215,8 +218,33 @@ def test_labelme_shapes(tmp_path):
         boxes,
         [[10, 5, 10, 25], [20, 15, 10, 10], [0, 0, 9, 9], [3, 4, 6, 6]],
     )
-    assert 'left out: 1 point' in collection.notes[0]
+    assert 'left out: 1 point, 1 __ignore__' in collection.notes[0]
     assert collection.task == 'detection'  # a rectangle is no mask
+
+
+def test_layout_of_labelme_voc(pristine, tmp_path):
+    """Names without the ignored label; pictures of masks are no masks."""
+    for name in ('JPEGImages', 'SegmentationClass'):
+        (tmp_path / name).mkdir()
+    for kind, folder in (
+        ('images', 'JPEGImages'),
+        ('masks', 'SegmentationClass'),
+    ):
+        for path in (pristine['masks'] / kind / 'train').iterdir():
+            shutil.copy(path, tmp_path / folder)
+            if kind == 'images':
+                for other in (
+                    'SegmentationClassVisualization',
+                    'masks_object',
+                ):
+                    (tmp_path / other).mkdir(exist_ok=True)
+                    shutil.copy(path, tmp_path / other)
+    names = ['__ignore__', '_background_', *shapes.CLASSES]
+    (tmp_path / 'class_names.txt').write_text('\n'.join(names))
+    collection = read_folder(tmp_path)
+    assert collection.classes == names[1:]
+    assert len(list(collection.pictures())) == 20
+    assert not collection.notes
 
 
 def edit(path: Path, change) -> None:

@@ -58,7 +58,9 @@ def read_labelme(root: Path, files: list[Path]) -> Collection:
         result.splits.setdefault(split, []).append(picture)
     if left_out:
         kinds = ', '.join(f'{n} {kind}' for kind, n in left_out.items())
-        result.notes.append(f'Shapes without an area are left out: {kinds}.')
+        result.notes.append(
+            f'Shapes to ignore or without an area are left out: {kinds}.'
+        )
     labels = {t.label for p in result.pictures() for t in p.things}
     result.classes = sorted(labels)
     return result
@@ -70,6 +72,9 @@ def _read_shapes(
     things: list[Thing] = []
     groups: dict[tuple, Thing] = {}
     for shape in shapes:
+        if shape['label'] == '__ignore__':  # as LabelMe's own converters
+            left_out['__ignore__'] += 1
+            continue
         label, kind = str(shape['label']), shape.get('shape_type', 'polygon')
         points = [float(x) for point in shape['points'] for x in point]
         if kind == 'rectangle' and len(points) == 4:

@@ -12,28 +12,34 @@ from mmsmt.data.parallel import map_files
 from .records import Collection, Picture, find_images, measure, split_of
 
 HINTS = ('mask', 'label', 'annot', 'seg', 'gt', 'ann')
-ENDS = ('', '_mask', '_masks', '_label', '_seg', '-mask', '_gt')
+PASSED_OVER = ('visual', 'object', 'instance')
+NAMES = ('classes.txt', 'class_names.txt', 'labels.txt')
+ENDS = ('_mask', '_masks', '_label', '_seg', '-mask', '_gt')
 IGNORED = 255
 COLOURS = 'labelmap.txt'
 
 
-def pair_masks(root: Path) -> list[tuple[Path, Path]]:
+def pair_masks(root: Path) -> tuple[list[tuple[Path, Path]], int]:
     """Pair the images of a folder with masks of the same name.
 
+    Masks of objects and pictures of masks, as VOC and LabelMe have them
+    beside the masks of classes, are passed over.
+
     Returns:
-        list[tuple[Path, Path]]: Image and mask; empty if there are no masks.
+        tuple[list[tuple[Path, Path]], int]: Image and mask, none if there are
+        no masks; and the number of images or masks without the other.
     """
     masks: dict[str, list[Path]] = {}
     images = []
     for path in find_images(root):
         folders = [part.lower() for part in path.relative_to(root).parts[:-1]]
+        if any(word in part for part in folders for word in PASSED_OVER):
+            continue
         hinted = any(h in part for part in folders for h in HINTS)
-        marked = any(path.stem.endswith(end) for end in ENDS if end)
-        if path.suffix.lower() == '.png' and (hinted or marked):
-            stem = path.stem
-            for end in ENDS:
-                if end and stem.endswith(end):
-                    stem = stem.removesuffix(end)
+        stem = path.stem
+        for end in ENDS:
+            stem = stem.removesuffix(end)
+        if path.suffix.lower() == '.png' and (hinted or stem != path.stem):
             masks.setdefault(stem, []).append(path)
         else:
             images.append(path)
@@ -46,11 +52,16 @@ def pair_masks(root: Path) -> list[tuple[Path, Path]]:
             found = same if len(same) == 1 else found[:1]
         if found:
             pairs.append((path, found[0]))
-    return pairs
+    used = {mask for _, mask in pairs}
+    alone = sum(mask not in used for found in masks.values() for mask in found)
+    return pairs, alone + len(images) - len(pairs)
 
 
 def read_masks(
-    root: Path, pairs: list[tuple[Path, Path]], names: list[str]
+    root: Path,
+    pairs: list[tuple[Path, Path]],
+    names: list[str],
+    alone: int = 0,
 ) -> Collection:
     """Read images with masks.
 
@@ -58,7 +69,9 @@ def read_masks(
         root (Path): The folder.
         pairs (list[tuple[Path, Path]]): From :func:`pair_masks`.
         names (list[str]): Names of the classes; by default those of
-            ``labelmap.txt`` or ``classes.txt``, else numbers.
+            ``labelmap.txt``, ``classes.txt`` or ``class_names.txt``, else
+            numbers.
+        alone (int): Number of images or masks without the other.
 
     Raises:
         DataError: A mask has another size than its image, or colours whose
@@ -80,10 +93,9 @@ def read_masks(
             )
         split = split_of(image, root) or split_of(mask, root)
         result.splits.setdefault(split, []).append(picture)
-    without = len(find_images(root)) - 2 * len(pairs)
-    if without:
+    if alone:
         result.notes.append(
-            f'{without} images without a mask, or masks without an image, are '
+            f'{alone} images without a mask, or masks without an image, are '
             'left out.'
         )
     if any(isinstance(value, tuple) for value in found):
@@ -91,9 +103,7 @@ def read_masks(
         return result
     numbers = {value for value in found if value != IGNORED}
     if not names:
-        path = root / 'classes.txt'
-        text = path.read_text() if path.is_file() else ''
-        names = [x.strip() for x in text.split('\n') if x.strip()]
+        names = _read_names(root)
     if set(found) == {0, IGNORED} and len(names) in (0, 2):
         result.classes = names or ['background', 'foreground']
         result.values = {0: 0, IGNORED: 1}
@@ -116,6 +126,16 @@ def read_masks(
     result.classes = names
     result.values = {i: i for i in range(len(names))}
     return result
+
+
+def _read_names(root: Path) -> list[str]:
+    for name in NAMES:
+        path = root / name
+        if path.is_file():
+            lines = [line.strip() for line in path.read_text().split('\n')]
+            # LabelMe's label of what is to be ignored has no number.
+            return [x for x in lines if x and x != '__ignore__']
+    return []
 
 
 def list_values(path: Path) -> list:

@@ -77,9 +77,9 @@ def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
         if files:
             return read_voc(root, files)
     if 'masks' in kinds:
-        pairs = pair_masks(root)
+        pairs, alone = pair_masks(root)
         if pairs:
-            return read_masks(root, pairs, names)
+            return read_masks(root, pairs, names, alone)
     if 'folders' in kinds:
         collection = read_folders(root)
         if collection:
