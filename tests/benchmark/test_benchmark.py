@@ -179,6 +179,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 
 
 @pytest.mark.slow
+@pytest.mark.one_stack
 def test_a_whole_run(new_python, fork, root, tmp_path):
     """Processes, turns, floors and files; what it starts is forked."""
     path = tmp_path / 'figures.json'

@@ -179,9 +179,11 @@ def draw_counts(collection: Collection, path: Path) -> None:
         low, high = max(min(sides), 1), max(max(sides), 2)
         sizes.hist(sides, bins=np.geomspace(low, high * 1.01, 31))
         sizes.set_xscale('log')
-        plain = matplotlib.ticker.FuncFormatter(lambda x, _: f'{x:g}')
-        sizes.xaxis.set_major_formatter(plain)
-        sizes.xaxis.set_minor_formatter(plain)
+        ticks = matplotlib.ticker.FuncFormatter(
+            lambda x, _: f'{x:g}' if f'{x:g}'[0] in '1235' else ''
+        )
+        sizes.xaxis.set_major_formatter(ticks)
+        sizes.xaxis.set_minor_formatter(ticks)
         for limit in (32, 96):  # COCO's small, medium, large
             sizes.axvline(limit, color='grey', linestyle=':')
         sizes.set_xlabel(

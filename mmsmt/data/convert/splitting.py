@@ -79,6 +79,7 @@ def _choose(pool: list[Picture], count: int) -> set[int]:
         if len(chosen) >= count:
             break
         take(picture)
-    if not chosen:  # every class is in one image only
-        chosen.add(id(pool[0]))
+    if not chosen:  # each has a class of its own: lose the fewest
+        best = min(pool, key=lambda p: sum(left[x] < 2 for x in p.labels))
+        chosen.add(id(best))
     return chosen
