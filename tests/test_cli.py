@@ -31,6 +31,7 @@ def test_help(command, capsys, monkeypatch):
     assert f'usage: mmsmt {command}' in capsys.readouterr().out
 
 
+@pytest.mark.one_stack
 def test_help_imports_no_torch(new_python):
     output = new_python('-c', TRACED, '--help').stdout
     for name, summary in cli.SUMMARIES.items():
@@ -59,6 +60,7 @@ def test_command_extends_mmengine(python, root, tmp_path):
     assert result.returncode == 1 and 'Traceback' not in result.stdout
 
 
+@pytest.mark.one_stack
 def test_command_in_a_broken_environment(new_python, tmp_path):
     """``doctor`` diagnoses it."""
     (tmp_path / 'mmcv').mkdir()

@@ -198,6 +198,7 @@ PathFinder.find_spec = find_spec
 """
 
 
+@pytest.mark.one_stack
 @pytest.mark.parametrize('missing', ['mmcv', 'torch'])
 def test_import_without_the_core(new_python, missing):
     """Import without torch; SMT's error names the missing package."""
@@ -213,6 +214,7 @@ except ImportError as error:
     assert f'mmsmt.SMT needs {missing}' in output
 
 
+@pytest.mark.one_stack
 def test_import_without_a_host(new_python):
     code = f"""{HIDE.format("', '".join(environment.HOSTS))}
 import torch
@@ -223,6 +225,7 @@ print([tuple(x.shape) for x in SMT('tiny', out_indices=(3,))(
     assert '[(2, 512, 2, 2)]' in new_python('-c', code).stdout
 
 
+@pytest.mark.one_stack
 def test_broken_mmcv_is_named_on_import(new_python, tmp_path):
     """Not an import error from somewhere inside."""
     (tmp_path / 'mmcv').mkdir()

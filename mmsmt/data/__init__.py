@@ -1,1 +1,1 @@
-"""Datasets: the files that a config names, and digits in their layouts."""
+"""Datasets: checks, conversion of folders, and digits in their layouts."""

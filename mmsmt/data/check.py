@@ -131,10 +131,16 @@ def _check_dataset(
             known[key] = check_segmentation(split, dataset, own)
         else:
             known[key] = check_folders(split, dataset, own)
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
+    except (
+        AssertionError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
         own.error(
-            f'{split}_dataloader',
-            f'{type_name(dataset)} cannot be built: '
+            _path(dataset, dataset.get('ann_file') or ''),
+            f'{type_name(dataset)} of {split}_dataloader cannot be read: '
             f'{type(error).__name__}: {error}',
         )
     for finding in own:
@@ -187,7 +193,11 @@ def check_num_classes(
     cfg: Config, classes: tuple[str, ...], findings: Findings
 ) -> None:
     """Compare each ``num_classes`` of the model with the data's."""
-    for place, number in iter_num_classes(cfg.model, 'model'):
+    places = list(iter_num_classes(cfg.model, 'model'))
+    # mmpretrain's makes one-hot labels.
+    preprocessor = cfg.get('data_preprocessor') or {}
+    places += iter_num_classes(preprocessor, 'data_preprocessor')
+    for place, number in places:
         if number != len(classes):
             findings.error(
                 place,
@@ -258,7 +268,14 @@ def _check_coco_dataset(
 ) -> _Contents:
     path = _path(dataset, dataset.get('ann_file') or '')
     summary = check_coco(path, use, findings) or Summary()
-    prefix = _path(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
+    prefixes = dataset.get('data_prefix') or {}
+    if 'img' not in prefixes:
+        findings.error(
+            type_name(dataset),
+            f'data_prefix is {dict(prefixes)}, without the key img',
+            "Write data_prefix=dict(img='FOLDER').",
+        )
+    prefix = _path(dataset, prefixes.get('img') or '')
     check_images(prefix, summary.files, findings)
     summary.classes = tuple(use.classes)
     summary.folders = {

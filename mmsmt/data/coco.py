@@ -3,11 +3,10 @@
 import contextlib
 import gc
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mmsmt.weights.reading import summarize
 
 from .findings import Findings
 from .parallel import show_wait
+from .shapes import describe_mask_fault, is_box, is_positive
 from .summary import Summary
 
 LOST = 0.01
@@ -310,7 +310,7 @@ class _Checker:
             elif note.get('category_id') not in self.names:
                 fault = 'annotations name a category that is absent'
             crowd += bool(not fault and note.get('iscrowd'))
-            if not fault and not _is_box(box):
+            if not fault and not is_box(box):
                 fault = 'boxes are not four finite numbers'
             if fault or image is None:
                 self._fault(fault, self._label(number, note))
@@ -355,7 +355,7 @@ class _Checker:
             reason = 'objects lie outside their image'
         elif w < 1 or h < 1:
             reason = 'objects are narrower than one pixel'
-        elif note.get('area', 1) <= 0:
+        elif not is_positive(note.get('area', 1)):
             reason = 'objects have no positive area'
         elif note.get('ignore'):
             reason = 'objects have ignore=1'
@@ -368,7 +368,7 @@ class _Checker:
                 self.examples[reason] = self._label(number, note)
             return
         if self.use.masks:
-            fault = _describe_mask_fault(note.get('segmentation'), image)
+            fault = describe_mask_fault(note.get('segmentation'), image)
             if fault:
                 self._fault(fault, self._label(number, note))
                 self.lost[name] += counted
@@ -445,51 +445,6 @@ class _Checker:
 
     def _error(self, text: str, remedy: str = '') -> None:
         self.findings.error(self.path, text, remedy)
-
-
-def _is_box(box: Any) -> bool:
-    return (
-        isinstance(box, (list, tuple))
-        and len(box) == 4
-        and all(
-            (type(v) in (float, int) or isinstance(v, Real))
-            and math.isfinite(v)
-            for v in box
-        )
-    )
-
-
-def _describe_mask_fault(mask: Any, image: dict) -> str:
-    """Describe what keeps a mask from being loaded, or ''."""
-    if not mask:
-        return 'annotations have no segmentation, and masks are trained'
-    if isinstance(mask, dict):
-        size = list(mask.get('size') or [])
-        if size != [image['height'], image['width']]:
-            return 'masks have another size than their image'
-        return '' if mask.get('counts') else 'masks are empty'
-    if not isinstance(mask, list):
-        return 'masks are neither polygons nor RLE'
-    # mmdet leaves the others out.
-    whole = [
-        polygon
-        for polygon in mask
-        if isinstance(polygon, list)
-        and len(polygon) >= 6
-        and len(polygon) % 2 == 0
-    ]
-    if not whole:
-        return 'masks have no polygon of three points or more'
-    if all(len(polygon) <= 8 and not _has_area(polygon) for polygon in whole):
-        return 'masks have no area: their points are on one line'
-    return ''
-
-
-def _has_area(points: list[float]) -> bool:
-    """Check that a short polygon encloses anything."""
-    xs, ys = points[::2], points[1::2]
-    pairs = zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1])
-    return sum(x1 * y2 - x2 * y1 for x1, y1, x2, y2 in pairs) != 0
 
 
 def _join(names: Iterable[str]) -> str:

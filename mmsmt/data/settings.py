@@ -30,8 +30,12 @@ def check_settings(cfg: Config, findings: Findings) -> None:
         cfg (Config): The config.
         findings (Findings): Extended in place.
     """
+    names = list_metrics(cfg) if cfg.get('val_evaluator') else None
     for place, hook in _iter_hooks(cfg):
         _check_arguments(place, hook, findings)
+        if names is not None and hook.get('monitor'):
+            _check_metric(place, 'monitor', hook['monitor'], names, findings)
+    _check_topk(cfg, findings)
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     wanted = hook.get('save_best')
     if not wanted:
@@ -41,27 +45,43 @@ def check_settings(cfg: Config, findings: Findings) -> None:
         text = f'save_best={wanted!r}, and the config has no validation'
         findings.error(where, text, 'Remove save_best.')
         return
-    names = list_metrics(cfg)
-    if names is None:
-        return
     for name in [wanted] if isinstance(wanted, str) else wanted:
-        if name != 'auto' and name not in names:
-            near = difflib.get_close_matches(name, names, 1, 0.5)
-            findings.error(
-                where,
-                f'save_best={name!r} is no metric of val_evaluator, which '
-                f'gives {summarize(names, 6)}',
-                f'Write save_best={(near or ["auto"])[0]!r}.',
-            )
+        if names is not None and name != 'auto':
+            _check_metric(where, 'save_best', name, names, findings)
+
+
+def _check_metric(
+    where: str, key: str, name: str, names: list[str], findings: Findings
+) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, 0.5)
+        findings.error(
+            where,
+            f'{key}={name!r} is no metric of val_evaluator, which gives '
+            f'{summarize(names, 6)}',
+            f'Write {key}={(near or names)[0]!r}.',
+        )
+
+
+def _check_topk(cfg: Config, findings: Findings) -> None:
+    """Check that a classifier has as many classes as a metric ranks."""
+    number = (cfg.model.get('head') or {}).get('num_classes')
+    for split in ('val', 'test'):
+        for evaluator in _iter_evaluators(cfg, split):
+            topk = evaluator.get('topk', 1)
+            most = topk if isinstance(topk, int) else max(topk)
+            if isinstance(number, int) and most > number:
+                findings.error(
+                    f'{split}_evaluator',
+                    f'topk is {topk!r}, and the model has {number} classes',
+                    'Write topk=(1,).',
+                )
 
 
 def list_metrics(cfg: Config) -> list[str] | None:
     """List the metrics of the validation, None if a type is unknown."""
-    evaluators = cfg.val_evaluator
-    if isinstance(evaluators, dict):
-        evaluators = [evaluators]
     names: list[str] = []
-    for evaluator in evaluators:
+    for evaluator in _iter_evaluators(cfg, 'val'):
         found = _metrics_of(evaluator)
         if found is None:
             return None
@@ -69,6 +89,11 @@ def list_metrics(cfg: Config) -> list[str] | None:
         prefix = evaluator.get('prefix') or default.get(type_name(evaluator))
         names += [f'{prefix}/{x}' if prefix else x for x in found]
     return names
+
+
+def _iter_evaluators(cfg: Config, split: str) -> Iterator[dict]:
+    evaluators = cfg.get(f'{split}_evaluator') or []
+    yield from [evaluators] if isinstance(evaluators, dict) else evaluators
 
 
 def _metrics_of(evaluator: dict) -> list[str] | None:

@@ -80,6 +80,12 @@ SETTINGS = {
         lambda cfg: cfg.val_evaluator.update(ann_file='data/other.json'),
         ["it reads 'data/other.json', and val_dataloader", 'val.json'],
     ),
+    'no img in data_prefix': (
+        lambda cfg: cfg.val_dataloader.dataset.__setitem__(
+            'data_prefix', dict(img_path='val')
+        ),
+        ["{'img_path': 'val'}, without the key img"],
+    ),
     'images below min_size': (
         lambda cfg: cfg.train_dataloader.dataset.filter_cfg.update(
             min_size=100
@@ -184,6 +190,16 @@ FILES = {
     ),
     'no iscrowd': ('val', drop('iscrowd'), ['12 annotations have no iscrowd']),
     'no area': ('train', drop('area'), ['24 annotations have no area']),
+    'area is text': (
+        'train',
+        every('area', '480'),
+        ['24 of 24 objects have no positive area'],
+    ),
+    'images are names': (
+        'train',
+        lambda c: c.update(images=['0.jpg']),
+        ['CocoDataset of train_dataloader cannot be read: '],
+    ),
     'no height': (
         'train',
         drop('height', 'images'),

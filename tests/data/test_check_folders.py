@@ -39,7 +39,9 @@ def make_config(root: Path, number: int = 3) -> Config:
         dataset.update(
             type='CustomDataset', data_root=str(root), data_prefix=part
         )
-    cfg.model.head.num_classes = number
+    cfg.model.head.num_classes = cfg.data_preprocessor.num_classes = number
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.topk = (1,)
     return cfg
 
 
@@ -101,6 +103,12 @@ def test_classes_of_another_dataset(root):
     assert '3 folders (ant, bee, cat)' in text
     assert "dict(type='CustomDataset'" in text
     assert 'model.head: num_classes is 1000, and the data has 3' in text
+
+
+def test_number_of_one_hot_labels(root):
+    cfg = make_config(root)
+    cfg.data_preprocessor.num_classes = 1000
+    assert 'data_preprocessor: num_classes is 1000' in errors(cfg)
 
 
 def test_order_of_classes(root):

@@ -67,6 +67,18 @@ def test_custom_hooks():
     hook = dict(type='EarlyStoppingHook', monitor='loss', patiense=3)
     text = errors(lambda cfg: cfg.update(custom_hooks=[hook]))
     assert "EarlyStoppingHook has no argument 'patiense'" in text
+    hook = dict(type='EarlyStoppingHook', monitor='bbox_mAP')
+    text = errors(lambda cfg: cfg.update(custom_hooks=[hook]))
+    assert "Write monitor='coco/bbox_mAP'" in text
     hook = dict(type='EmaHook')
     text = errors(lambda cfg: cfg.update(custom_hooks=[hook]))
     assert "custom_hooks.0: there is no hook 'EmaHook'" in text
+
+
+def test_more_ranks_than_classes():
+    cfg = Config.fromfile(CONFIGS / 'smt_t_in1k.py')
+    cfg.model.head.num_classes = 3
+    findings = Findings()
+    check_settings(cfg, findings)
+    text = '\n'.join(map(str, findings.errors))
+    assert 'topk is (1, 5), and the model has 3 classes' in text
