@@ -1,6 +1,7 @@
 """Write a config that a person would write."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from .recipe import Recipe, needs_more_detections
 from .records import Collection
@@ -24,6 +25,18 @@ BASES = {
 }
 FEW_NAMES = 12
 """Number of classes from which their names are read from a file."""
+
+
+class _Job(NamedTuple):
+    """Arguments of :func:`write_config`, and the code of the backbone."""
+
+    collection: Collection
+    recipe: Recipe
+    root: Path
+    out: Path
+    model: str
+    size: str
+    backbone: str
 
 
 def write_config(
@@ -63,7 +76,7 @@ def write_config(
         'semantic': _write_segmentation,
         'classification': _write_classification,
     }.get(collection.task, _write_detection)
-    lines += write(collection, recipe, root, out, model, size, backbone)
+    lines += write(_Job(collection, recipe, root, out, model, size, backbone))
     path = out / 'config.py'
     path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
     return path
@@ -82,15 +95,8 @@ def _folder(path: Path) -> str:
     return repr(path.absolute().as_posix().rstrip('/') + '/')
 
 
-def _write_detection(
-    collection: Collection,
-    recipe: Recipe,
-    root: Path,
-    out: Path,
-    model: str,
-    size: str,
-    backbone: str,
-) -> list[str]:
+def _write_detection(job: _Job) -> list[str]:
+    collection, recipe, root, out, model, size, backbone = job
     number, why = len(collection.classes), recipe.reasons
     masks = ', with_mask=True' if collection.task == 'instance' else ''
     heads = {
@@ -179,15 +185,8 @@ def _interval(recipe: Recipe) -> int:
     return max(1, recipe.iterations // 12)
 
 
-def _write_segmentation(
-    collection: Collection,
-    recipe: Recipe,
-    root: Path,
-    out: Path,
-    model: str,
-    size: str,
-    backbone: str,
-) -> list[str]:
+def _write_segmentation(job: _Job) -> list[str]:
+    collection, recipe, root, out, model, size, backbone = job
     number, why, end = (
         len(collection.classes),
         recipe.reasons,
@@ -247,15 +246,8 @@ def _write_segmentation(
     ]
 
 
-def _write_classification(
-    collection: Collection,
-    recipe: Recipe,
-    root: Path,
-    out: Path,
-    model: str,
-    size: str,
-    backbone: str,
-) -> list[str]:
+def _write_classification(job: _Job) -> list[str]:
+    collection, recipe, root, out, model, size, backbone = job
     number, why = len(collection.classes), recipe.reasons
     test = 'test' if 'test' in collection.splits else 'val'
     topk = '(1, 5)' if number > 5 else '(1,)'
