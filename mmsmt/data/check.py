@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.fileio import list_from_file
 from mmengine.registry import init_default_scope
 
 from mmsmt.weights.reading import summarize
 
 from .cache import load_result, store_result
 from .coco import CocoUse, check_coco
-from .configured import SPLITS, find_class, iter_datasets, type_name
+from .configured import (
+    SPLITS,
+    find_class,
+    is_local,
+    iter_datasets,
+    iter_evaluators,
+    type_name,
+)
 from .files import check_data_files
 from .findings import Findings
 from .folders import check_folders
@@ -48,9 +56,7 @@ def check_config(
     for split in splits:
         parts = []
         for dataset in iter_datasets(cfg, f'{split}_dataloader'):
-            if '://' in str(dataset.get('data_root')) or dataset.get(
-                'backend_args'
-            ):
+            if not is_local(dataset):
                 findings.warn(f'{split}_dataloader', 'it is not on this disk')
                 continue
             kind = find_kind(dataset)
@@ -182,7 +188,7 @@ def find_classes(
         )
         return (given,)
     if isinstance(given, str):
-        return tuple(Path(given).read_text().split('\n'))
+        return tuple(list_from_file(given))  # as mmengine reads it
     if given is not None:
         return tuple(given)
     stock = getattr(kind, 'METAINFO', {}).get('classes')
@@ -236,7 +242,11 @@ def _find_use(
     findings: Findings,
 ) -> CocoUse:
     """Find out how a config uses a dataset; compare loader and evaluators."""
-    evaluators = list(_iter_evaluators(cfg, split))
+    evaluators = [
+        evaluator
+        for evaluator in iter_evaluators(cfg, split)
+        if type_name(evaluator) == 'CocoMetric'
+    ]
     masks = any(
         type_name(step) == 'LoadAnnotations' and step.get('with_mask')
         for step in dataset.get('pipeline') or []
@@ -282,15 +292,6 @@ def _check_coco_dataset(
         os.path.dirname(os.path.join(prefix, name)) for name in summary.files
     }
     return summary, summary.classes
-
-
-def _iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:
-    evaluators = cfg.get(f'{split}_evaluator') or []
-    if isinstance(evaluators, dict):
-        evaluators = [evaluators]
-    for evaluator in evaluators:
-        if type_name(evaluator) == 'CocoMetric':
-            yield evaluator
 
 
 def _compare_classes(

@@ -29,6 +29,18 @@ def iter_datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
             todo += [dataset.get('dataset'), dataset.get('datasets')]
 
 
+def is_local(dataset: ConfigDict) -> bool:
+    """Check that a dataset is read from this machine's file system."""
+    remote = '://' in str(dataset.get('data_root'))
+    return not (remote or dataset.get('backend_args'))
+
+
+def iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:
+    """Yield the settings of the metrics of a split."""
+    evaluators = cfg.get(f'{split}_evaluator') or []
+    yield from [evaluators] if isinstance(evaluators, dict) else evaluators
+
+
 def find_class(dataset: ConfigDict) -> Any:
     """Return the class of a dataset's ``type``, None if it is unknown."""
     if not isinstance(dataset.type, str):

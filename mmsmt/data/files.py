@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmsmt.errors import UserError
 
-from .configured import iter_datasets, type_name
+from .configured import is_local, iter_datasets, type_name
 
 LAYOUTS: dict[str, tuple[str, str]] = {
     'CocoDataset': (
@@ -56,10 +56,8 @@ def check_data_files(cfg: Config, loaders: Iterable[str]) -> None:
     """
     for loader in loaders:
         for dataset in iter_datasets(cfg, loader):
-            if '://' in str(dataset.get('data_root')) or dataset.get(
-                'backend_args'
-            ):
-                continue  # not on this disk
+            if not is_local(dataset):
+                continue
             for path in _iter_paths(dataset):
                 if not path.exists():
                     raise DataError(_describe_missing(loader, dataset, path))

@@ -12,6 +12,7 @@ from .findings import Findings
 from .parallel import map_files
 
 ORIENTATION = 0x0112
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
 """Bytes near the end of a whole file, by format."""
 DEEP = 'images have 16 bits per channel, of which mmcv loads the upper 8'

@@ -14,11 +14,15 @@ from mmsmt.weights.reading import summarize
 
 from .configured import build_lazily, type_name
 from .findings import Findings
-from .images import DEEP, describe_fault, displayed_size, report_faults
+from .images import (
+    DEEP,
+    SUFFIXES,
+    describe_fault,
+    displayed_size,
+    report_faults,
+)
 from .parallel import map_files
 from .summary import Summary
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def check_segmentation(

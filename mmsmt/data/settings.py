@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from mmsmt.weights.reading import summarize
 
-from .configured import type_name
+from .configured import iter_evaluators, type_name
 from .findings import Findings
 
 COCO_ITEMS = ('', '_50', '_75', '_s', '_m', '_l')
@@ -67,7 +67,7 @@ def _check_topk(cfg: Config, findings: Findings) -> None:
     """Check that a classifier has as many classes as a metric ranks."""
     number = (cfg.model.get('head') or {}).get('num_classes')
     for split in ('val', 'test'):
-        for evaluator in _iter_evaluators(cfg, split):
+        for evaluator in iter_evaluators(cfg, split):
             topk = evaluator.get('topk', 1)
             most = topk if isinstance(topk, int) else max(topk)
             if isinstance(number, int) and most > number:
@@ -81,7 +81,7 @@ def _check_topk(cfg: Config, findings: Findings) -> None:
 def list_metrics(cfg: Config) -> list[str] | None:
     """List the metrics of the validation, None if a type is unknown."""
     names: list[str] = []
-    for evaluator in _iter_evaluators(cfg, 'val'):
+    for evaluator in iter_evaluators(cfg, 'val'):
         found = _metrics_of(evaluator)
         if found is None:
             return None
@@ -89,11 +89,6 @@ def list_metrics(cfg: Config) -> list[str] | None:
         prefix = evaluator.get('prefix') or default.get(type_name(evaluator))
         names += [f'{prefix}/{x}' if prefix else x for x in found]
     return names
-
-
-def _iter_evaluators(cfg: Config, split: str) -> Iterator[dict]:
-    evaluators = cfg.get(f'{split}_evaluator') or []
-    yield from [evaluators] if isinstance(evaluators, dict) else evaluators
 
 
 def _metrics_of(evaluator: dict) -> list[str] | None:

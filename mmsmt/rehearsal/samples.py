@@ -3,18 +3,17 @@
 import contextlib
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
-from PIL import Image
 
 from mmsmt.data.check import find_kind
 from mmsmt.data.configured import SPLITS, iter_datasets
+from mmsmt.data.convert.records import measure
 from mmsmt.data.files import DataError, check_data_files
-from mmsmt.data.images import displayed_size
 from mmsmt.data.segmentation import look_at_pair
 
 OPENED = 500
@@ -139,7 +138,7 @@ def _describe(dataset: Any) -> tuple[dict[int, int], dict[int, set]]:
         if 'height' in info:
             sizes[i] = info['height'] * info['width']
         else:
-            sizes[i] = math.prod(_measure(info['img_path']))
+            sizes[i] = math.prod(measure(Path(info['img_path'])))
         if 'instances' in info:
             labels[i] = {x['bbox_label'] for x in info['instances']}
         elif 'gt_label' in info:
@@ -158,8 +157,3 @@ def _iter_infos(dataset: Any) -> Iterator[tuple[int, dict]]:
     step = max(1, len(dataset) // OPENED) if opened else 1
     for i in range(0, len(dataset), step):
         yield i, dataset.get_data_info(i)
-
-
-def _measure(path: str | Path) -> Sequence[int]:
-    with Image.open(path) as image:
-        return displayed_size(image)

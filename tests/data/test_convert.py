@@ -182,6 +182,22 @@ def test_a_few_classes(pristine, tool_of, tmp_path):
     assert not findings.errors
 
 
+def test_many_classes_are_read_from_a_file(pristine, tool_of, tmp_path):
+    root = shutil.copytree(pristine['coco'], tmp_path / 'data')
+    path = root / 'annotations/instances_default.json'
+    content = json.loads(path.read_text())
+    for i, note in enumerate(content['annotations']):
+        note['category_id'] = i % 14
+    content['categories'] = [dict(id=i, name=f'c{i:02d}') for i in range(14)]
+    path.write_text(json.dumps(content))
+    assert tool_of('data', root, '--out', tmp_path / 'out')[0] == 0
+    findings, summaries = check_config(
+        Config.fromfile(tmp_path / 'out/config.py')
+    )
+    assert not findings.errors
+    assert len(summaries['train'].classes) == 14
+
+
 def test_labelme_shapes(tmp_path):
     """Rectangles, circles, groups and masks; points have no area."""
     import base64

@@ -31,21 +31,21 @@ def read_json(path: Path) -> Any:
         raise DataError(f"'{path}' is not whole JSON ({error}).") from None
 
 
-def read_coco(root: Path, files: list[Path]) -> Collection:
+def read_coco(root: Path, contents: dict[Path, dict]) -> Collection:
     """Read the COCO files of a folder.
 
     Args:
         root (Path): The folder.
-        files (list[Path]): Its COCO files, one or more of each split.
+        contents (dict[Path, dict]): Its COCO files, one or more of each
+            split.
 
     Raises:
         DataError: A file has faults that no conversion repairs.
     """
     finder = ImageFinder(root)
     counts: Counter = Counter()
-    contents = [(path, read_json(path)) for path in files]
     classes: list[str] = []
-    for path, content in contents:
+    for path, content in contents.items():
         names = {c['id']: str(c['name']) for c in content['categories']}
         if len(set(names.values())) < len(content['categories']):
             raise DataError(
@@ -66,7 +66,7 @@ def read_coco(root: Path, files: list[Path]) -> Collection:
         result.notes.append(
             f'Categories without an object are left out: {", ".join(unused)}.'
         )
-    for path, content in contents:
+    for path, content in contents.items():
         split = split_of(path, root)
         pictures = _read_file(path, content, finder)
         result.splits.setdefault(split, []).extend(pictures)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from mmsmt.data.files import DataError
 
-from .coco import read_json
 from .records import (
     Collection,
     ImageFinder,
@@ -24,7 +23,7 @@ from .records import (
 CIRCLE_POINTS = 64
 
 
-def read_labelme(root: Path, files: list[Path]) -> Collection:
+def read_labelme(root: Path, contents: dict[Path, dict]) -> Collection:
     """Read the annotations of a folder in LabelMe's format.
 
     Polygons of one label and one ``group_id`` are the parts of one object.
@@ -32,7 +31,7 @@ def read_labelme(root: Path, files: list[Path]) -> Collection:
 
     Args:
         root (Path): The folder.
-        files (list[Path]): Its LabelMe files, one for each image.
+        contents (dict[Path, dict]): Its LabelMe files, one for each image.
 
     Raises:
         DataError: A file is damaged, or its image is missing.
@@ -40,8 +39,7 @@ def read_labelme(root: Path, files: list[Path]) -> Collection:
     finder = ImageFinder(root)
     result = Collection('LabelMe', '', [], {})
     left_out: Counter = Counter()
-    for path in files:
-        content = read_json(path)
+    for path, content in contents.items():
         name = str(content.get('imagePath') or '')
         image = finder.find(name, path) or finder.find(path.stem, path)
         if image is None:

@@ -1,11 +1,10 @@
 """Find out the format of a folder, and read it."""
 
-import json
 from pathlib import Path
 
 from mmsmt.data.files import DataError
 
-from .coco import KEYS, read_coco
+from .coco import KEYS, read_coco, read_json
 from .folders import read_folders
 from .labelme import read_labelme
 from .masks import pair_masks, read_masks
@@ -88,19 +87,16 @@ def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
     raise DataError(f"Below '{root}' no {what} were found.\n{HOW}")
 
 
-def _sort_json(root: Path) -> tuple[list[Path], list[Path]]:
-    """Tell the COCO files of a folder from LabelMe's."""
-    coco, labelme = [], []
+def _sort_json(root: Path) -> tuple[dict[Path, dict], dict[Path, dict]]:
+    """Read the JSON files of a folder; tell COCO's from LabelMe's."""
+    coco, labelme = {}, {}
     for path in sorted(root.rglob('*.json')):
-        try:
-            content = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise DataError(f"'{path}' is not whole JSON ({error}).") from None
+        content = read_json(path)
         if isinstance(content, dict):
             if set(content) >= KEYS:
-                coco.append(path)
+                coco[path] = content
             elif 'shapes' in content:
-                labelme.append(path)
+                labelme[path] = content
     return coco, labelme
 
 

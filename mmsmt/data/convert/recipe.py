@@ -40,7 +40,6 @@ class Recipe:
         side (int): Longer side of scaled images, or of crops, in pixels.
         most (int): Objects of the fullest image.
         workers (int): Processes that load images.
-        gpu (str): Name of the GPU, empty without one.
         reasons (dict[str, str]): Explanations by setting.
     """
 
@@ -52,7 +51,6 @@ class Recipe:
     side: int
     most: int
     workers: int
-    gpu: str
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -105,7 +103,6 @@ def fit_recipe(collection: Collection, size: str) -> Recipe:
         side,
         max(things, default=0),
         min(4, count_cores()),
-        name,
         reasons,
     )
 

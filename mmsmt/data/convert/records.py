@@ -9,9 +9,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from mmsmt.data.files import DataError
-from mmsmt.data.images import displayed_size
+from mmsmt.data.images import SUFFIXES, displayed_size
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 SPLITS = {
     'train': 'train',
     'training': 'train',
@@ -172,6 +171,7 @@ class ImageFinder:
     """
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.by_name: dict[str, list[Path]] = {}
         self.by_stem: dict[str, list[Path]] = {}
         for path in find_images(root):
@@ -184,7 +184,7 @@ class ImageFinder:
         for folder in (near.parent, *near.parents):
             if name and (folder / name).is_file():
                 return folder / name
-            if folder == folder.parent:
+            if folder == self.root:
                 break
         found = self.by_name.get(Path(name).name)
         return nearest(found or self.by_stem.get(Path(name).stem, []), near)
