@@ -28,20 +28,21 @@ def root() -> Path:
 def pytest_configure(config) -> None:
     """Keep one fork server for all workers; import what each needs."""
     if not WORKER:
-        forks.open_folder()
+        config.forks = forks.open_folder()
         if config.getoption('numprocesses', None):
             return  # its workers collect and run
     import torch
 
+    forks.leave_configs_unformatted()
     import mmsmt  # noqa: F401, serves the operators before mmcv.ops
 
     if WORKER:  # they share the cores
         torch.set_num_threads(1)
 
 
-def pytest_unconfigure() -> None:
-    if not WORKER:
-        forks.close_folder()
+def pytest_unconfigure(config) -> None:
+    if getattr(config, 'forks', None):
+        forks.close_folder(config.forks)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
