@@ -4,6 +4,7 @@ mmengine imports this module when a config names ``mmsmt.<type>``.
 """
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS,
@@ -35,6 +36,12 @@ HOOKS = Registry(
     parent=MMENGINE_HOOKS,
     scope='mmsmt',
     locations=['mmsmt.hooks'],
+)
+LOOPS = Registry(
+    'loop',
+    parent=MMENGINE_LOOPS,
+    scope='mmsmt',
+    locations=['mmsmt.runs.loops'],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

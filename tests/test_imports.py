@@ -14,6 +14,7 @@ LAYERS = """
     ops layers execution optim
     models
     weights
+    runs
     analysis data
     launch hooks tta layer_decay
     rehearsal benchmark demo

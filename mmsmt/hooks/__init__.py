@@ -1,6 +1,13 @@
-"""Hooks of every run: complete checkpoint loading, and a summary."""
+"""Hooks of every run: what it starts from, saves, and stops for."""
 
 from .checkpoint import WholeCheckpointHook
+from .guard import GuardHook
+from .saving import SafeCheckpointHook
 from .summary import SummaryHook
 
-__all__ = ['SummaryHook', 'WholeCheckpointHook']
+__all__ = [
+    'GuardHook',
+    'SafeCheckpointHook',
+    'SummaryHook',
+    'WholeCheckpointHook',
+]

@@ -10,7 +10,11 @@ from mmsmt import environment
 from mmsmt.data.configured import set_data_root, type_name
 from mmsmt.errors import UserError
 
-OUR_HOOKS = ('mmsmt.WholeCheckpointHook', 'mmsmt.SummaryHook')
+OUR_HOOKS = (
+    'mmsmt.WholeCheckpointHook',
+    'mmsmt.SummaryHook',
+    'mmsmt.GuardHook',
+)
 
 
 class LaunchError(UserError):

@@ -2,13 +2,15 @@
 
 import os
 import subprocess
+from datetime import timedelta
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import init_dist, is_distributed, is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
 
 from .config import LaunchError
 from .cpu import keep_freed_memory
@@ -18,6 +20,33 @@ def launched_rank() -> int:
     """Return this process's rank, also before a process group exists."""
     environ = os.environ
     return int(environ.get('RANK', environ.get('SLURM_PROCID', 0)))
+
+
+TIMEOUT = 3 * 60 * 60
+"""Seconds that processes wait for one that evaluates, checks or saves."""
+
+
+def connect_processes(cfg: Config) -> None:
+    """Start the process group of a config, if it has several processes.
+
+    mmengine would start it when the runner is built, and gives up after ten
+    minutes if one process still evaluates.
+
+    Args:
+        cfg (Config): The config, changed in place.
+
+    Raises:
+        LaunchError: The launcher is for GPUs only.
+    """
+    if cfg.launcher == 'none':
+        return
+    env = cfg.setdefault('env_cfg', {})
+    settings = env.setdefault('dist_cfg', dict(backend='nccl'))
+    settings.setdefault('timeout', TIMEOUT)
+    use_gloo_without_gpus(cfg)
+    if not is_distributed():
+        set_multi_processing(**env.get('mp_cfg', {}), distributed=True)
+        init_dist(cfg.launcher, **settings)
 
 
 def use_gloo_without_gpus(cfg: Config) -> None:
@@ -48,7 +77,11 @@ def use_gloo_without_gpus(cfg: Config) -> None:
             os.environ['MASTER_ADDR'] = nodes.split()[0]
     elif cfg.launcher != 'pytorch':
         raise LaunchError(f'--launcher {cfg.launcher} needs GPUs.')
-    torch.distributed.init_process_group('gloo')
+    if not is_distributed():
+        seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+        torch.distributed.init_process_group(
+            'gloo', timeout=timedelta(seconds=seconds or TIMEOUT)
+        )
     cfg.merge_from_dict(
         dict(
             env_cfg=dict(dist_cfg=dict(backend='gloo')),

@@ -1,7 +1,9 @@
 """Train a detector, segmenter or classifier from a config."""
 
 import argparse
+import contextlib
 from pathlib import Path
+from urllib.parse import urlparse
 
 import torch
 from mmengine.config import Config
@@ -9,6 +11,10 @@ from mmengine.config import Config
 from mmsmt.data.files import check_data_files
 from mmsmt.ops import operators_in_use
 from mmsmt.optim import cpu_has_bf16
+from mmsmt.runs.lock import RunLock
+from mmsmt.runs.signals import STOPPER
+from mmsmt.runs.together import run_first
+from mmsmt.weights import fetch_checkpoint
 
 from .checking import check_data
 from .checkpoints import read_safely
@@ -19,7 +25,8 @@ from .config import (
     require_whole_checkpoint,
 )
 from .cpu import fuse_optimizer
-from .processes import build_runner, launched_rank
+from .processes import build_runner, connect_processes, launched_rank
+from .starting import Start, choose_start, protect
 from .trial import try_validation
 
 
@@ -59,18 +66,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Run ``train``."""
     cfg = load_config_of(args)
-    prepare_training(
-        cfg,
-        amp=args.amp,
-        auto_scale_lr=args.auto_scale_lr,
-        resume=args.resume,
-        finetune=args.finetune,
-        check=not args.no_check,
-    )
-    runner = build_runner(cfg)
-    if not args.no_trial:
-        try_validation(runner)
-    runner.train()
+    with STOPPER.installed(), contextlib.ExitStack() as stack:
+        connect_processes(cfg)
+        run_first(lambda: stack.enter_context(_lock(cfg)) and None)
+        prepare_training(
+            cfg,
+            amp=args.amp,
+            auto_scale_lr=args.auto_scale_lr,
+            resume=args.resume,
+            finetune=args.finetune,
+            check=not args.no_check,
+        )
+        runner = build_runner(cfg)
+        if not args.no_trial:
+            try_validation(runner)
+        runner.train()
 
 
 def prepare_training(
@@ -106,11 +116,53 @@ def prepare_training(
         fuse_optimizer(cfg)
     if auto_scale_lr:
         _scale_learning_rate(cfg)
-    _choose_checkpoint(cfg, resume, finetune)
+    resume, finetune, load_from = map(
+        _fetch, (resume, finetune, cfg.get('load_from'))
+    )
+    cfg.load_from = load_from
+    start = run_first(lambda: _choose_start(cfg, resume, finetune, check))
+    start.apply(cfg)
+    if finetune and not start.resume:
+        require_whole_checkpoint(cfg, False)
+    protect(cfg)
+
+
+def _fetch(checkpoint: str | None) -> str | None:
+    """Fetch a checkpoint in all processes, if it is a URL."""
+    if checkpoint and urlparse(checkpoint).scheme in ('http', 'https'):
+        return str(fetch_checkpoint(checkpoint))
+    return checkpoint
+
+
+def _choose_start(
+    cfg: Config, resume: str | None, finetune: str | None, check: bool
+) -> Start:
+    """Decide where the run starts, and check what it reads."""
+    start = choose_start(cfg, resume, finetune)
+    if start.load_from:
+        start = start._replace(load_from=read_safely(start.load_from))
     splits = ['train', 'val'] if cfg.get('val_dataloader') else ['train']
     check_data_files(cfg, [f'{split}_dataloader' for split in splits])
     if check:
-        check_data(cfg, splits, cfg.get('load_from'))
+        check_data(cfg, splits, start.load_from)
+    return start
+
+
+def _lock(cfg: Config) -> RunLock:
+    """Return the lock that keeps other runs out of the work dir.
+
+    Raises:
+        LaunchError: It is no folder, or another run trains there.
+    """
+    folder = Path(cfg.work_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(
+            f"The work dir '{folder}' cannot be made: {error.strerror}. Use "
+            'another --work-dir.'
+        ) from None
+    return RunLock(folder)
 
 
 def _use_mixed_precision(cfg: Config) -> None:
@@ -135,7 +187,7 @@ def _use_mixed_precision(cfg: Config) -> None:
 
 
 def _scale_learning_rate(cfg: Config) -> None:
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
         raise LaunchError(
             '--auto-scale-lr needs auto_scale_lr.base_batch_size in the '
             'config: the batch that its learning rate is for.'
@@ -144,32 +196,3 @@ def _scale_learning_rate(cfg: Config) -> None:
     # mmengine compares it with the batch of one iteration.
     accumulate = cfg.optim_wrapper.get('accumulative_counts', 1)
     cfg.auto_scale_lr.base_batch_size /= accumulate
-
-
-def _choose_checkpoint(
-    cfg: Config, resume: str | None, finetune: str | None
-) -> None:
-    """Set the checkpoint to start from, and protect an earlier run."""
-    last = Path(cfg.work_dir, 'last_checkpoint')
-    if resume == 'auto' and last.is_file():
-        cfg.resume, cfg.load_from = True, None
-    elif resume and resume != 'auto':
-        if not Path(resume).is_file():
-            raise LaunchError(f"There is no checkpoint '{resume}' to resume.")
-        cfg.resume, cfg.load_from = True, resume
-    elif finetune:
-        cfg.resume, cfg.load_from = False, finetune
-        require_whole_checkpoint(cfg, False)
-    if resume == 'auto' and not last.is_file() and launched_rank() == 0:
-        print(
-            f"There is no checkpoint in '{cfg.work_dir}' to resume: the run "
-            f'starts from {cfg.get("load_from") or "the beginning"}.'
-        )
-    if cfg.get('load_from'):
-        cfg.load_from = read_safely(cfg.load_from)
-    if last.is_file() and not cfg.get('resume'):
-        raise LaunchError(
-            f"'{cfg.work_dir}' holds a run already, up to "
-            f'{Path(last.read_text().strip()).name}. Use --resume to '
-            'resume it, or another --work-dir.'
-        )

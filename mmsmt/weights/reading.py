@@ -130,7 +130,7 @@ class _SafePickle:
         return _SafeUnpickler(file, **kwargs).load()
 
 
-def read_checkpoint(path: str | os.PathLike) -> dict:
+def read_checkpoint(path: str | os.PathLike, lazily: bool = False) -> dict:
     """Read a whole checkpoint file without running code from it.
 
     Objects other than tensors and plain data (such as the yacs ``CfgNode``
@@ -138,6 +138,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
 
     Args:
         path (str | PathLike): A local file written by ``torch.save``.
+        lazily (bool): Read tensors when they are used, where the format
+            allows it. Defaults to False.
 
     Returns:
         dict: The file's content, tensors on the CPU.
@@ -175,10 +177,11 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
         ):
             raise CheckpointError('it is a TorchScript program, not weights.')
         content = torch.load(
-            path,
+            str(path),
             map_location='cpu',
             pickle_module=_SafePickle,
             weights_only=False,
+            mmap=lazily and zipped,
         )
     except CheckpointError as error:
         raise CheckpointError(f"'{path}' is refused: {error}") from None

@@ -216,7 +216,9 @@ def test_slurm_without_gpus(monkeypatch):
     started = []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(
-        torch.distributed, 'init_process_group', started.append
+        torch.distributed,
+        'init_process_group',
+        lambda name, timeout: started.append(name),
     )
     monkeypatch.setattr(
         subprocess, 'check_output', lambda *args, **kwargs: 'node7\nnode8\n'

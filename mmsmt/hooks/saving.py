@@ -1,0 +1,348 @@
+"""Save checkpoints so that no crash, full disk or bad weight loses one."""
+
+import math
+import shutil
+import zipfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmsmt.errors import UserError
+from mmsmt.registry import HOOKS
+from mmsmt.runs import files
+from mmsmt.runs.records import RunRecord
+from mmsmt.runs.together import raise_together
+from mmsmt.weights.host_models import bare_model
+
+STOPPED = 'stopped.pth'
+"""Checkpoint of a run that stopped between two regular ones."""
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook``, without the moments at which one is lost.
+
+    - A checkpoint is written under another name, flushed to disk and checked
+      before it gets its name; older ones are removed after that.
+    - Weights that are not finite are never saved.
+    - Best scores are in ``record.json`` beside the checkpoints. No path that a
+      checkpoint names is followed.
+    - A resumed run makes up for a validation that was broken off.
+
+    On storage other than the local file system it saves as mmengine does.
+    Arguments are those of mmengine's hook.
+    """
+
+    _record: RunRecord | None = None
+    _saved = -1
+    """Iteration of the newest checkpoint that can be resumed."""
+
+    # Start -------------------------------------------------------------------
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._gradients: dict[str, Tensor] = {}
+        self._not_finite: set[str] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the folder and what an earlier part of the run left in it."""
+        info = runner.message_hub.runtime_info
+        for key in [key for key in info if key.startswith('best_')]:
+            info.pop(key)  # paths of this run or of another
+        kept = list(info.pop('keep_ckpt_ids', []))
+        super().before_train(runner)
+        self.keep_ckpt_ids = deque(kept)
+        self._saved = runner.iter
+        if not self._local:
+            return
+        for name, parameter in bare_model(runner.model).named_parameters():
+            if name in self._gradients:
+                gradient = self._gradients[name].to(parameter)
+                parameter.grad = gradient
+        self._gradients = {}
+        self._not_finite = set(_find_not_finite(runner.model))
+        folder = Path(self.out_dir)
+        if is_main_process():
+            folder.mkdir(parents=True, exist_ok=True)
+            files.remove_partial_files(folder)
+            self._warn_of_space(runner)
+        self._remove_oldest()
+        self._record = RunRecord(folder, runner.iter)
+        self._make_up_for_validation(runner)
+
+    @property
+    def _local(self) -> bool:
+        return isinstance(self.file_backend, LocalBackend)
+
+    def _warn_of_space(self, runner: Runner) -> None:
+        """Compare what the run will write with the free space."""
+        whole, weights = _estimate_sizes(runner)
+        total = runner.max_epochs if self.by_epoch else runner.max_iters
+        done = runner.epoch if self.by_epoch else runner.iter
+        count = (
+            math.ceil((total - done) / self.interval)
+            if self.interval > 0
+            else 1
+        )
+        if self.max_keep_ckpts > 0:
+            count = min(count, self.max_keep_ckpts - len(self.keep_ckpt_ids))
+        best = len(self.save_best or ())
+        # One more of each kind is there while the old one is kept.
+        need = whole * (max(count, 0) + 1) + weights * (best + bool(best))
+        free = shutil.disk_usage(self.out_dir).free
+        if need > free:
+            runner.logger.warning(
+                f'The run will write {need / 1e9:.1f} GB of checkpoints, and '
+                f"'{self.out_dir}' has {free / 1e9:.1f} GB free. Make room, "
+                'or keep fewer: default_hooks.checkpoint.max_keep_ckpts'
+            )
+
+    # Saving ------------------------------------------------------------------
+
+    def _save_checkpoint_with_step(
+        self, runner: Runner, step: int, meta: dict
+    ) -> None:
+        if not self._local:
+            super()._save_checkpoint_with_step(runner, step, meta)
+            return
+        name = self.filename_tmpl.format(step)
+        if step in self.keep_ckpt_ids:
+            self.keep_ckpt_ids.remove(step)
+        self.keep_ckpt_ids.append(step)
+        if self.max_keep_ckpts > 0:
+            # With those that are removed below: a run that is killed before
+            # that removes them when it is resumed.
+            runner.message_hub.update_info(
+                'keep_ckpt_ids', list(self.keep_ckpt_ids)
+            )
+        self._save_resumable(runner, name, meta, self.by_epoch)
+        self._remove_oldest()
+        if is_main_process():
+            Path(self.out_dir, STOPPED).unlink(missing_ok=True)
+
+    def save_stopped(self, runner: Runner, meta: dict) -> None:
+        """Save the run between two regular checkpoints, unless it is saved.
+
+        Args:
+            runner (Runner): The runner.
+            meta (dict): ``epoch`` and ``iter`` that are finished.
+        """
+        if meta['iter'] != self._saved:
+            self._save_resumable(runner, STOPPED, meta, by_epoch=False)
+
+    def _save_resumable(
+        self, runner: Runner, name: str, meta: dict, by_epoch: bool
+    ) -> None:
+        loader = runner.train_dataloader
+        batch = getattr(loader.batch_sampler, 'batch_size', None)
+        meta['run'] = dict(processes=get_world_size(), batch=batch)
+        last = str(Path(self.out_dir, name))
+        runner.message_hub.update_info('last_ckpt', last)
+        self._write(
+            runner,
+            name,
+            meta=meta,
+            by_epoch=by_epoch,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            **self.args,
+        )
+        self.last_ckpt = last
+        self._saved = meta['iter']
+        if is_main_process():
+            path = Path(runner.work_dir, 'last_checkpoint')
+            files.write_text(path, last)  # for the hosts' tools
+
+    def _write(self, runner: Runner, name: str, **settings: Any) -> None:
+        """Write a checkpoint that has its name only when it is whole.
+
+        Raises:
+            UserError: The weights are not finite, or the file cannot be
+                written.
+        """
+        path = Path(self.out_dir, name)
+        partial = files.partial_path(path)
+        error = self._find_bad_weights(runner, name)
+        if error is None:
+            try:
+                runner.save_checkpoint(
+                    self.out_dir,
+                    partial.name,
+                    file_client_args=self.file_client_args,
+                    backend_args=self.backend_args,
+                    **settings,
+                )
+                if is_main_process():
+                    _check(partial)
+                    files.finish(path)
+            except OSError as cause:
+                free = shutil.disk_usage(self.out_dir).free
+                error = UserError(
+                    f"'{path}' cannot be written: {cause}. The disk has "
+                    f'{free / 1e9:.2f} GB free. {self._describe_last()} Make '
+                    'room, and go on with --resume.'
+                )
+            finally:
+                if is_main_process():
+                    partial.unlink(missing_ok=True)
+        raise_together(error)
+
+    def _find_bad_weights(self, runner: Runner, name: str) -> UserError | None:
+        bad = set(_find_not_finite(runner.model)) - self._not_finite
+        if not bad or not is_main_process():
+            return None
+        return UserError(
+            f'{len(bad)} weights are not finite, such as {min(bad)}: '
+            f"'{name}' is not saved. {self._describe_last()} Resume it with a "
+            'lower learning rate or clipped gradients.'
+        )
+
+    def _describe_last(self) -> str:
+        if self.last_ckpt is None:
+            return 'There is no earlier checkpoint of this run.'
+        return f"The last whole checkpoint is '{self.last_ckpt}'."
+
+    def _remove_oldest(self) -> None:
+        """Keep the newest ``max_keep_ckpts`` checkpoints."""
+        while 0 < self.max_keep_ckpts < len(self.keep_ckpt_ids):
+            name = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
+            if is_main_process():
+                Path(self.out_dir, name).unlink(missing_ok=True)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Save gradients that wait for the other half of their batch."""
+        if 'optimizer' not in checkpoint or is_between_updates(runner):
+            return
+        checkpoint['gradients'] = {
+            name: parameter.grad.cpu()
+            for name, parameter in bare_model(runner.model).named_parameters()
+            if parameter.grad is not None
+        }
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the saved gradients for the start of the training."""
+        self._gradients = checkpoint.get('gradients', {})
+
+    # Validation --------------------------------------------------------------
+
+    def _make_up_for_validation(self, runner: Runner) -> None:
+        """Validate where a killed run would have, before it goes on."""
+        due = getattr(runner.train_loop, 'validation_is_due', lambda: False)
+        if (
+            runner.val_loop is not None
+            and self._record.validation_is_missing(runner.iter)
+            and due()
+        ):
+            runner.logger.info('The validation that was broken off:')
+            runner.val_loop.run()
+
+    def before_val(self, runner: Runner) -> None:
+        """Save the run before a validation, which may take long."""
+        # mmengine's FlexibleRunner counts positions in its own way.
+        if self._record is not None and isinstance(runner, Runner):
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            self.save_stopped(runner, meta)
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float]
+    ) -> None:
+        """Save the best checkpoint, and record that it is validated."""
+        super().after_val_epoch(runner, metrics)
+        if self._record is not None:
+            self._record.finish_validation(runner.iter)
+
+    def _save_best_checkpoint(
+        self, runner: Runner, metrics: dict[str, float]
+    ) -> None:
+        if self._record is None or not self.save_best:
+            super()._save_best_checkpoint(runner, metrics)
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        step = runner.epoch if self.by_epoch else runner.iter
+        for metric in self.key_indicators:
+            best = self._record.get(metric)
+            score = metrics.get(metric)
+            if score is None:
+                runner.logger.warning(
+                    f'save_best: the validation gives no {metric!r}.'
+                )
+            elif math.isfinite(score) and (
+                best is None or self.is_better_than[metric](score, best.score)
+            ):
+                self._save_best(runner, metric, score, step)
+
+    def _save_best(
+        self, runner: Runner, metric: str, score: float, step: int
+    ) -> None:
+        name = f'best_{metric}_{self.filename_tmpl.format(step)}'
+        name = name.replace('/', '_')
+        self._write(
+            runner,
+            name,
+            meta=dict(epoch=runner.epoch, iter=runner.iter),
+            by_epoch=False,
+            save_optimizer=False,
+            save_param_scheduler=False,
+        )
+        self._record.set_best(metric, score, name)
+        path = str(Path(self.out_dir, name))
+        if len(self.key_indicators) == 1:  # for published_keys
+            self.best_ckpt_path = path
+        else:
+            self.best_ckpt_path_dict[metric] = path
+        unit = 'epoch' if self.by_epoch else 'iteration'
+        runner.logger.info(
+            f'The best checkpoint, with {metric} {score:.4f} at {unit} '
+            f"{step}, is '{name}'."
+        )
+
+
+def is_between_updates(runner: Runner) -> bool:
+    """Return True if no gradients wait for a later update."""
+    wrapper = runner.optim_wrapper
+    return not isinstance(wrapper, OptimWrapper) or wrapper.should_update()
+
+
+def _check(path: Path) -> None:
+    """Read a checkpoint again and compare it with its checksums.
+
+    Raises:
+        OSError: The file is damaged.
+    """
+    if not zipfile.is_zipfile(path):  # torch.save's old format has none
+        return
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise OSError(f'{damaged} in it is not what was written')
+
+
+def _find_not_finite(model: nn.Module) -> list[str]:
+    """Return the names of weights and statistics with inf or NaN."""
+    return [
+        name
+        for name, value in bare_model(model).state_dict().items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+
+
+def _estimate_sizes(runner: Runner) -> tuple[int, int]:
+    """Return the bytes of a whole checkpoint and of one of weights alone."""
+    model = bare_model(runner.model)
+    weights = sum(v.nbytes for v in model.state_dict().values())
+    if any(hasattr(hook, 'ema_model') for hook in runner.hooks):
+        weights *= 2
+    state = 0
+    for group in runner.optim_wrapper.param_groups:
+        # Adam and its kin keep two values, SGD one if it has momentum.
+        values = 2 if 'betas' in group else bool(group.get('momentum'))
+        state += values * sum(p.nbytes for p in group['params'])
+    return weights + state, weights

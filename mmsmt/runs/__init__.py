@@ -1,0 +1,1 @@
+"""What a run needs so that nothing is lost: whole files, position, stop."""

@@ -1,0 +1,51 @@
+"""Replace files in one step: after a crash the old or the new one is there."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+PARTIAL = '.partial'
+"""Suffix of a file that is being written."""
+
+
+def partial_path(path: Path) -> Path:
+    """Return the name under which a file is written before it is whole."""
+    return path.with_name(path.name + PARTIAL)
+
+
+def finish(path: Path) -> None:
+    """Move a partial file to its name, once it is on disk.
+
+    Args:
+        path (Path): The name; the content is at :func:`partial_path`.
+    """
+    partial = partial_path(path)
+    _flush(partial)
+    os.replace(partial, path)
+    _flush(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write or replace a small file in one step."""
+    partial_path(path).write_text(text, 'utf-8')
+    finish(path)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a killed process left behind in a folder."""
+    for path in folder.glob(f'*{PARTIAL}'):
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    with suppress(PermissionError):  # folders, on Windows
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        except OSError as error:  # file systems without it
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(number)

@@ -1,0 +1,136 @@
+"""One run at a time in a work dir."""
+
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from mmsmt.errors import UserError
+
+NAME = 'run.lock'
+BEAT = 60.0
+"""Seconds between two signs of life."""
+SILENCE = 600.0
+"""Seconds without one after which a run on another host counts as dead."""
+
+
+class RunLock:
+    """Context in which no other run may use a work dir.
+
+    A file says who holds it: host, process, and a time stamp that beats.
+
+    Args:
+        work_dir (Path): The work dir.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
+        self.path = work_dir / NAME
+        self._owner = {
+            'host': socket.gethostname(),
+            'pid': os.getpid(),
+            'started': _start_of(os.getpid()),
+            'namespace': _namespace(),
+        }
+        self._stop = threading.Event()
+
+    def __enter__(self) -> None:
+        """Take the lock.
+
+        Raises:
+            UserError: Another run holds it.
+        """
+        while not self._create():
+            self._remove_if_stale()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        if self._read() == self._owner:
+            self.path.unlink(missing_ok=True)
+
+    def _create(self) -> bool:
+        try:
+            number = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        with os.fdopen(number, 'w') as file:
+            json.dump(self._owner, file)
+        return True
+
+    def _read(self, path: Path | None = None) -> dict:
+        with suppress(OSError, ValueError):
+            content = json.loads((path or self.path).read_text())
+            if isinstance(content, dict):
+                return content
+        return {}  # just being written, or damaged
+
+    def _remove_if_stale(self) -> None:
+        try:
+            silent = time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:  # given back meanwhile
+            return
+        owner = self._read()
+        here = all(
+            owner.get(key) == self._owner[key] for key in ('host', 'namespace')
+        )
+        if here and isinstance(owner.get('pid'), int):
+            stale = _start_of(owner['pid']) != owner.get('started')
+        else:
+            stale = silent > SILENCE
+        if not stale:
+            who = (
+                f'process {owner.get("pid")} on {owner.get("host")}'
+                if owner
+                else 'an unknown process'
+            )
+            raise UserError(
+                f"'{self.path.parent}' is in use: {who} trains there, with "
+                f'the last sign of life {silent:.0f} s ago. Use another '
+                '--work-dir. If that run is surely over: rm '
+                f"'{self.path}'"
+            )
+        # Of several that find it stale, one moves it away; a late one puts
+        # the new lock back.
+        aside = self.path.with_name(f'{NAME}.{os.getpid()}')
+        with suppress(FileNotFoundError):
+            self.path.rename(aside)
+            if self._read(aside) != owner:
+                with suppress(FileExistsError):
+                    os.link(aside, self.path)
+            aside.unlink()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT):
+            with suppress(OSError):
+                os.utime(self.path)
+
+
+def _start_of(pid: int) -> str | None:
+    """Return when a process of this host started, None if it is over.
+
+    Numbers of processes come again; the times of their starts do not.
+    """
+    with suppress(OSError, IndexError):
+        stat = Path(f'/proc/{pid}/stat').read_text()
+        state, *fields = stat.rpartition(')')[2].split()
+        boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+        return None if state in 'ZX' else f'{boot} {fields[18]}'
+    if Path('/proc/self/stat').exists():
+        return None
+    try:  # not Linux
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return 'running'
+
+
+def _namespace() -> str | None:
+    """Return what tells containers on one host apart, None if unknown."""
+    with suppress(OSError):
+        return os.readlink('/proc/self/ns/pid')
+    return None

@@ -1,0 +1,272 @@
+"""A run of seconds whose every step draws random numbers.
+
+Registered in mmengine's root scope, for configs with ``custom_imports``.
+"""
+
+import multiprocessing
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+from torch import nn
+
+READ = 'TOY_READ'
+"""Environment variable: a file that lists the samples that were read."""
+
+
+@DATASETS.register_module()
+class ToyData(BaseDataset):
+    """Vectors, with names of files that do not exist."""
+
+    METAINFO = {'classes': ('a', 'b')}
+
+    def __init__(self, length: int = 20, **kwargs) -> None:
+        self.length = length
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        return [
+            {'img_path': f'toy_{i}.png', 'value': i}
+            for i in range(self.length)
+        ]
+
+
+@TRANSFORMS.register_module()
+class ToyNoise:
+    """Add random numbers of all generators.
+
+    Args:
+        fail_at: Value of the sample that raises an error.
+        kill_at: Value of the sample at which the process is killed.
+        seconds: Time that a sample takes.
+    """
+
+    def __init__(self, fail_at=None, kill_at=None, seconds: float = 0) -> None:
+        self.fail_at, self.kill_at = fail_at, kill_at
+        self.seconds = seconds
+
+    def __call__(self, data: dict) -> dict:
+        self.transform(data)
+        return data
+
+    def transform(self, data: dict) -> None:
+        if data['value'] == self.fail_at:
+            raise OSError('broken data stream when reading image file')
+        if data['value'] == self.kill_at:
+            os.kill(os.getpid(), 9)
+        if READ in os.environ:
+            with open(os.environ[READ], 'a') as file:
+                file.write(f'{data["value"]}\n')
+        time.sleep(self.seconds)
+        noise = random.random() + np.random.rand() + torch.rand(())
+        data['inputs'] = torch.full((3,), data['value'] / 20) + noise
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    """Linear layers with batch norm and dropout; NaN losses if asked.
+
+    Args:
+        width: Of the hidden layer, for files of any size.
+        nan_at: Numbers of the losses that are NaN, from 1.
+    """
+
+    def __init__(self, width: int = 8, nan_at: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(3, width),
+            nn.BatchNorm1d(width),
+            nn.Dropout(0.5),
+            nn.Linear(width, 1),
+        )
+        self.nan_at, self.calls = nan_at, 0
+
+    def forward(self, inputs, img_path=None, value=None, mode='tensor', **_):
+        inputs = torch.stack(list(inputs)) + random.random() + np.random.rand()
+        output = self.layers(inputs.float())
+        if mode != 'loss':
+            return output
+        self.calls += 1
+        loss = (output - 1).square().mean()
+        if self.calls in self.nan_at:
+            loss = loss * float('nan')
+        return {'loss': loss}
+
+
+@METRICS.register_module()
+class ToyMetric(BaseMetric):
+    """A score that changes with each validation."""
+
+    default_prefix = 'toy'
+
+    def process(self, data_batch, data_samples) -> None:
+        self.results += [float(value.mean()) for value in data_samples]
+
+    def compute_metrics(self, results: list) -> dict:
+        return {'acc': 1 - abs(sum(results) / len(results) - 1)}
+
+
+@HOOKS.register_module()
+class ToyAccident(Hook):
+    """Send a signal to this process, or raise.
+
+    Args:
+        after: Number of the iteration after which it happens, from 1.
+        in_val: Number of the epoch in whose validation it happens instead.
+        signal: The signal.
+    """
+
+    def __init__(self, after=None, in_val=None, signal=None) -> None:
+        self.after, self.in_val, self.signal = after, in_val, signal
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        if runner.iter + 1 == self.after:
+            self.happen()
+
+    def after_val_iter(self, runner, *args, **kwargs) -> None:
+        if runner.epoch == self.in_val:
+            self.happen()
+
+    def happen(self) -> None:
+        if self.signal is None:
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), self.signal)
+
+
+@HOOKS.register_module()
+class ToySpoil(Hook):
+    """Set a weight to NaN at the end of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def after_train_epoch(self, runner) -> None:
+        if runner.epoch + 1 == self.epoch:
+            runner.model.layers[0].bias.data[0] = float('nan')
+
+
+@HOOKS.register_module()
+class ToyNews(Hook):
+    """Print the iterations that are saved, when they are."""
+
+    priority = 'LOWEST'
+
+    def after_train_epoch(self, runner) -> None:
+        print('saved', runner.iter, flush=True)
+
+
+def _run(args: list[str], log: Path) -> None:
+    """Run ``mmsmt`` with its output in a file."""
+    from mmsmt import cli
+
+    number = os.open(log, os.O_CREAT | os.O_WRONLY)
+    os.dup2(number, 1)
+    os.dup2(number, 2)
+    sys.stdout = sys.stderr = os.fdopen(number, 'w', buffering=1)
+    cli.main(args)
+
+
+def start(*args, log: Path):
+    """Start ``mmsmt`` in a fork of a warm process.
+
+    Args:
+        *args: The command line.
+        log: A new file for its output.
+    """
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['mmsmt.launch.training', 'support.toy'])
+    process = context.Process(target=_run, args=(list(map(str, args)), log))
+    process.start()
+    return process
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started and that still run."""
+    path = Path(f'/proc/{pid}/task/{pid}/children')
+    return [int(x) for x in path.read_text().split()] if path.exists() else []
+
+
+def wait_for(words: str, log: Path, process, seconds: float = 60) -> str:
+    """Wait until a process has written something; return all it wrote."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        text = log.read_text() if log.exists() else ''
+        if words in text:
+            return text
+        assert process.is_alive(), text[-3000:]
+        time.sleep(0.02)
+    raise TimeoutError(text[-3000:])
+
+
+def write_config(path: Path, by_epoch: bool = True, **changes) -> Path:
+    """Write a config of the toy run.
+
+    Args:
+        path: The file.
+        by_epoch: 3 epochs of 5 iterations, or 15 iterations.
+        **changes: More settings, in the notation of ``--cfg-options``.
+    """
+    from mmengine.config import Config
+
+    data = dict(type='ToyData', pipeline=[dict(type='ToyNoise')])
+    sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
+    loop = (
+        dict(by_epoch=True, max_epochs=3, val_interval=1)
+        if by_epoch
+        else dict(by_epoch=False, max_iters=15, val_interval=5)
+    )
+    cfg = Config(
+        dict(
+            custom_imports=dict(imports=['mmsmt', 'support.toy']),
+            default_scope='mmengine',
+            model=dict(type='ToyModel'),
+            train_dataloader=dict(
+                batch_size=4,
+                num_workers=0,
+                dataset=data,
+                sampler=dict(type=sampler, shuffle=True),
+            ),
+            val_dataloader=dict(
+                batch_size=4,
+                num_workers=0,
+                dataset=dict(data, test_mode=True),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+            ),
+            val_evaluator=dict(type='ToyMetric'),
+            val_cfg=dict(),
+            train_cfg=loop,
+            optim_wrapper=dict(
+                type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.01)
+            ),
+            param_scheduler=[
+                dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=7),
+                dict(
+                    type='MultiStepLR',
+                    by_epoch=by_epoch,
+                    milestones=[2] if by_epoch else [10],
+                ),
+            ],
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='CheckpointHook',
+                    by_epoch=by_epoch,
+                    interval=1 if by_epoch else 5,
+                    save_best='toy/acc',
+                ),
+                logger=dict(type='LoggerHook', interval=1),
+            ),
+            randomness=dict(seed=0),
+        )
+    )
+    cfg.merge_from_dict(changes)
+    cfg.dump(path)
+    return path
