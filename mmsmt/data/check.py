@@ -59,9 +59,17 @@ def check_config(
             if not is_local(dataset):
                 findings.warn(f'{split}_dataloader', 'it is not on this disk')
                 continue
+            name = type_name(dataset)
+            if not dataset.get('type') or find_class(dataset) is None:
+                findings.error(
+                    f'{split}_dataloader',
+                    f'there is no dataset of the type {dataset.get("type")!r}',
+                    'Correct its name, or import its module: '
+                    "custom_imports=dict(imports=['MODULE'])",
+                )
+                continue
             kind = find_kind(dataset)
             if not kind:
-                name = type_name(dataset)
                 findings.warn(f'{split}_dataloader', f'{name} is not checked')
                 continue
             contents = _check_dataset(
@@ -141,6 +149,8 @@ def _check_dataset(
         AssertionError,
         AttributeError,
         KeyError,
+        OSError,
+        RecursionError,
         TypeError,
         ValueError,
     ) as error:
@@ -180,6 +190,11 @@ def find_classes(
                     'Write metainfo=dict(classes=(...)) in the dataset.',
                 )
     if isinstance(given, str) and not Path(given).is_file():
+        if Path(given).suffix:
+            findings.error(
+                type_name(dataset), f"there is no file '{given}' of classes"
+            )
+            return None
         findings.error(
             type_name(dataset),
             f'metainfo.classes is the string {given!r}, not a tuple: each of '
@@ -199,7 +214,7 @@ def check_num_classes(
     cfg: Config, classes: tuple[str, ...], findings: Findings
 ) -> None:
     """Compare each ``num_classes`` of the model with the data's."""
-    places = list(iter_num_classes(cfg.model, 'model'))
+    places = list(iter_num_classes(cfg.get('model') or {}, 'model'))
     # mmpretrain's makes one-hot labels.
     preprocessor = cfg.get('data_preprocessor') or {}
     places += iter_num_classes(preprocessor, 'data_preprocessor')
@@ -216,8 +231,16 @@ def check_num_classes(
 def iter_num_classes(node: Any, place: str) -> Iterator[tuple[str, int]]:
     """Yield the ``num_classes`` of a model's heads, with their keys."""
     if isinstance(node, Mapping):
-        if isinstance(node.get('num_classes'), int):
+        # A boundary is one class, whatever the data's.
+        one = node.get('class_agnostic') or type_name(node) == 'STDCHead'
+        if isinstance(node.get('num_classes'), int) and not one:
             yield place, node['num_classes']
+        if isinstance(node.get('num_things_classes'), int):
+            stuff = node.get('num_stuff_classes') or 0
+            yield (
+                f'{place} (things, stuff)',
+                node['num_things_classes'] + stuff,
+            )
         # Their classes are no objects.
         others = {'semantic_head'} | (
             {'rpn_head'} if 'roi_head' in node else set()

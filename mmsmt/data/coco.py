@@ -269,7 +269,7 @@ class _Checker:
     def check_annotations(self, annotations: list[dict]) -> None:
         """Check ids, references, boxes and masks of annotations."""
         ids: set = set()
-        crowd = fractions = corners = 0
+        crowd = fractions = corners = ordered = beyond = 0
         if not annotations:
             text = 'it has no annotation'
             if self.use.evaluated:
@@ -297,6 +297,11 @@ class _Checker:
             if fault:
                 self._fault(fault, self._label(number, note))
             ids.add(key)
+            if note.get('iscrowd', 0) not in (0, 1):
+                self._fault(
+                    'annotations have an iscrowd that is neither 0 nor 1',
+                    self._label(number, note),
+                )
             if not wanted <= note.keys():
                 missing = _join(wanted - note.keys())
                 self._fault(
@@ -318,7 +323,11 @@ class _Checker:
             x, y, w, h = box
             height, width = image['height'], image['width']
             fractions += x <= 1 and y <= 1 and w <= 1 and h <= 1
-            corners += w > x and h > y and (x + w > width or y + h > height)
+            leaves = x + w > width + 1 or y + h > height + 1
+            beyond += leaves or x < -1 or y < -1
+            if w > x and h > y:
+                ordered += 1
+                corners += leaves
             self._check_object(number, note, image)
         total = len(annotations)
         if total and crowd == total:
@@ -333,12 +342,18 @@ class _Checker:
                 'look like fractions of the image (YOLO)',
                 'COCO boxes are [x, y, width, height] in pixels.',
             )
-        elif total and corners > total / 2:
+        elif total and ordered > 0.9 * total and corners > 0.1 * total:
             self._error(
-                f'{corners} of {total} boxes leave their image, with the third'
-                ' and fourth number above the first and second: they look '
-                'like corners [x1, y1, x2, y2]',
+                f'{ordered} of {total} boxes have a third and fourth number '
+                f'above the first and second, and {corners} leave their image:'
+                ' they look like corners [x1, y1, x2, y2]',
                 'COCO boxes are [x, y, width, height] in pixels.',
+            )
+        elif beyond:
+            self.findings.warn(
+                self.path,
+                f'{beyond} of {total} boxes leave their image by more than a '
+                'pixel, as those of [center x, center y, width, height] would',
             )
 
     def _check_object(self, number: int, note: dict, image: dict) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -24,7 +24,8 @@ def iter_datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
         if isinstance(dataset, (list, tuple)):
             todo.extend(dataset)
         elif isinstance(dataset, dict):
-            if 'data_root' in dataset or 'ann_file' in dataset:
+            inner = dataset.get('dataset') or dataset.get('datasets')
+            if not inner or 'data_root' in dataset or 'ann_file' in dataset:
                 yield dataset
             todo += [dataset.get('dataset'), dataset.get('datasets')]
 
@@ -32,7 +33,8 @@ def iter_datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
 def is_local(dataset: ConfigDict) -> bool:
     """Check that a dataset is read from this machine's file system."""
     remote = '://' in str(dataset.get('data_root'))
-    return not (remote or dataset.get('backend_args'))
+    backend = (dataset.get('backend_args') or {}).get('backend', 'local')
+    return not remote and backend == 'local'
 
 
 def iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:
@@ -56,7 +58,7 @@ def build_lazily(dataset: ConfigDict) -> Any:
     return DATASETS.build(settings)
 
 
-def type_name(cfg: dict) -> str:
+def type_name(cfg: Mapping) -> str:
     """Return the bare name of a config's ``type``, a string or a class."""
     name = cfg.get('type')
     return str(getattr(name, '__name__', name)).split('.')[-1]

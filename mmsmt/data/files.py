@@ -103,8 +103,14 @@ def _is_laid_out(name: str, root: Path) -> bool:
 
 def _iter_paths(dataset: ConfigDict) -> Iterator[Path]:
     root = Path(dataset.get('data_root') or '')
-    if dataset.get('ann_file'):
-        yield root / dataset['ann_file']
+    file = dataset.get('ann_file')
+    if file and not isinstance(file, str):
+        raise DataError(
+            f'{type_name(dataset)}: ann_file is {file!r}, not the name of a '
+            'file. Several are joined by a ConcatDataset.'
+        )
+    if file:
+        yield root / file
     prefix = dataset.get('data_prefix') or {}
     for part in prefix.values() if isinstance(prefix, dict) else [prefix]:
         yield root / (part or '')

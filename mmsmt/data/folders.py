@@ -10,7 +10,7 @@ from mmsmt.weights.reading import summarize
 
 from .configured import build_lazily, type_name
 from .findings import Findings
-from .images import look_at, report_faults
+from .images import SUFFIXES, look_at, report_faults
 from .parallel import map_files
 from .summary import Summary
 
@@ -56,6 +56,11 @@ def check_folders(
             '"FILE NUMBER" named by ann_file.',
         )
         return None
+    if not samples:
+        findings.error(dataset.ann_file or folder, 'it names no image')
+        return None
+    if not dataset.ann_file:
+        _warn_of_other_suffixes(where, folder, len(samples), findings)
     summary = Summary(images=len(samples), unit='images')
     summary.folders = {os.path.dirname(x['img_path']) for x in samples}
     summary.folders.add(str(folder))
@@ -82,6 +87,24 @@ def check_folders(
     _check_files([sample['img_path'] for sample in samples], where, findings)
     summary.classes = given or classes
     return summary, classes
+
+
+def _warn_of_other_suffixes(
+    where: str, folder: Path, count: int, findings: Findings
+) -> None:
+    """Warn of images that are not read for their suffix."""
+    suffixes = Counter(
+        path.suffix
+        for path in folder.rglob('*')
+        if path.suffix.lower() in SUFFIXES
+    )
+    if sum(suffixes.values()) > count:
+        findings.warn(
+            where,
+            f'{sum(suffixes.values()) - count} of {sum(suffixes.values())} '
+            f'images in {folder} are not read: they end in '
+            f'{summarize(suffixes)}; extensions of the dataset says which are',
+        )
 
 
 def _check_names(

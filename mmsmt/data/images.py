@@ -1,8 +1,10 @@
 """Check image files by their names and headers, without decoding them."""
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -13,8 +15,12 @@ from .parallel import map_files
 
 ORIENTATION = 0x0112
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
+ENDS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
 """Bytes near the end of a whole file, by format."""
+SIZES = {'WEBP': (4, 8), 'BMP': (2, 0)}
+"""Where the length of a file is in it, and what is added to it, by format."""
+FORMATS = ('JPEG', 'MPO', 'PNG', 'BMP', 'TIFF', 'WEBP', 'PPM')
+"""Formats that mmcv reads, by Pillow's names."""
 DEEP = 'images have 16 bits per channel, of which mmcv loads the upper 8'
 WARNINGS = (DEEP,)
 REMEDIES = {
@@ -125,17 +131,20 @@ def describe_fault(
             if not length:
                 return f'{noun} are empty files', ''
             file.seek(0)
-            with Image.open(file) as image:
+            with open_image(file) as image:
+                # Before EXIF data are read: a PNG is decoded for them.
+                deep = ';16' in str(getattr(image, 'tile', ''))
                 height, width = displayed_size(image)
-                end = ENDS.get(image.format or '')
-                deep = ';16' in str(image.tile)
-                if end:
-                    file.seek(max(0, length - 4096))
-                    if end not in file.read():
-                        return f'{noun} are cut off', ''
+                if image.format not in FORMATS:
+                    detail = f' ({image.format})'
+                    return f'{noun} are of a format that mmcv lacks', detail
+                if image.mode in ('F', 'I') and noun == 'images':
+                    return f'{noun} have 32 bits, which mmcv lacks', ''
+                if not _is_whole(image, file, length):
+                    return f'{noun} are cut off', ''
     except FileNotFoundError:
         return f'{noun} are missing', ''
-    except (UnidentifiedImageError, OSError, SyntaxError):
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         return f'{noun} cannot be read as images', ''
     if size and (height, width) != tuple(size):
         detail = f' {height} x {width} for {size[0]} x {size[1]}'
@@ -146,9 +155,45 @@ def describe_fault(
     return (DEEP, '') if deep and noun == 'images' else None
 
 
+def _is_whole(image: Image.Image, file: BinaryIO, length: int) -> bool:
+    """Check that a file has its end; most formats say where that is."""
+    kind = image.format or ''
+    if kind in SIZES:
+        offset, more = SIZES[kind]
+        file.seek(offset)
+        return int.from_bytes(file.read(4), 'little') + more <= length
+    if kind not in ENDS:
+        image.load()  # raises an error
+        return True
+    for tail in (2**12, 2**16):  # some tools append data of their own
+        file.seek(max(0, length - tail))
+        if ENDS[kind] in file.read():
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def open_image(file: Any) -> Iterator[Image.Image]:
+    """Open an image of any size; Pillow refuses those above 179 megapixels.
+
+    Args:
+        file (str | Path | BinaryIO): The file.
+    """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(file) as image:
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def displayed_size(image: Image.Image) -> tuple[int, int]:
     """Return height and width in pixels, turned as its EXIF data says."""
     width, height = image.size
+    if image.format == 'PNG' and 'exif' not in image.info:
+        return height, width  # to look for more would decode it
+    if image.format == 'TIFF':  # OpenCV does not turn it
+        return height, width
     if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
         return width, height
     return height, width

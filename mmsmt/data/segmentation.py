@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import ConfigDict
-from PIL import Image
 
 from mmsmt.weights.reading import summarize
 
@@ -19,6 +18,7 @@ from .images import (
     SUFFIXES,
     describe_fault,
     displayed_size,
+    open_image,
     report_faults,
 )
 from .parallel import map_files
@@ -68,6 +68,7 @@ def check_segmentation(
         return None
     pairs = [(x['img_path'], x.get('seg_map_path')) for x in samples]
     looks = map_files(look_at_pair, pairs, f'Masks of {split}')
+    _warn_of_other_suffixes(where, dataset, folder, findings)
     summary = Summary(images=len(pairs), unit='images', classes=classes)
     summary.folders = {
         os.path.dirname(path) for pair in pairs for path in pair if path
@@ -117,9 +118,9 @@ def look_at_pair(
     fault = describe_fault(mask, None, 'masks')
     if fault:
         return fault, {}
-    with Image.open(image) as opened:
+    with open_image(image) as opened:
         height, width = displayed_size(opened)  # a mask is not turned
-    with Image.open(mask) as opened:
+    with open_image(mask) as opened:
         if opened.size != (width, height):
             w, h = opened.size
             detail = f' {h} x {w} for {height} x {width}'
@@ -176,7 +177,6 @@ class _Values:
         both = values == {0, 255}
         if (
             both
-            and n > 1
             or values
             and all(self.table[v] == self.ignored for v in values)
         ):
@@ -225,6 +225,29 @@ def _describe_no_image(folder: Path, suffix: str) -> tuple[str, str]:
         f'no image ends in {suffix!r}; {count} files end in {other!r}',
         f'Set img_suffix={other!r} in the dataset.',
     )
+
+
+def _warn_of_other_suffixes(
+    where: str, dataset: Any, folder: Path, findings: Findings
+) -> None:
+    """Warn of images that are not read for their suffix."""
+    if dataset.ann_file and os.path.isfile(dataset.ann_file):
+        return
+    masks = Path(dataset.data_prefix.get('seg_map_path') or folder)
+    if folder == masks:
+        return
+    others = Counter(
+        suffix
+        for suffix in _iter_suffixes(folder)
+        if not dataset.img_suffix.endswith(suffix)
+    )
+    if others:
+        findings.warn(
+            where,
+            f'{sum(others.values())} images in {folder} end in '
+            f'{summarize(others)}, not in {dataset.img_suffix!r}: they are '
+            'not read',
+        )
 
 
 def _iter_suffixes(folder: Path) -> Iterator[str]:

@@ -28,10 +28,7 @@ def describe_mask_fault(mask: Any, image: dict) -> str:
     if not mask:
         return 'annotations have no segmentation, and masks are trained'
     if isinstance(mask, dict):
-        size = list(mask.get('size') or [])
-        if size != [image['height'], image['width']]:
-            return 'masks have another size than their image'
-        return '' if mask.get('counts') else 'masks are empty'
+        return _describe_rle_fault(mask, image)
     if not isinstance(mask, list):
         return 'masks are neither polygons nor RLE'
     # mmdet leaves the others out.
@@ -44,9 +41,73 @@ def describe_mask_fault(mask: Any, image: dict) -> str:
     ]
     if not whole:
         return 'masks have no polygon of three points or more'
+    try:
+        numbers = all(math.isfinite(sum(polygon)) for polygon in whole)
+    except TypeError:
+        numbers = False
+    if not numbers:
+        return 'masks have coordinates that are no finite numbers'
     if all(len(polygon) <= 8 and not _has_area(polygon) for polygon in whole):
         return 'masks have no area: their points are on one line'
+    low, high = min(map(min, whole)), max(map(max, whole))
+    if high <= 1 < min(image['height'], image['width']):
+        return 'masks lie within 1 x 1 pixel, as fractions of the image would'
+    if high - low < 1:
+        return 'masks have no area: their points are in one pixel'
+    # Most masks stay inside; the others are looked at more closely.
+    if low < 0 or high > min(image['height'], image['width']):
+        x = [value for polygon in whole for value in polygon[::2]]
+        y = [value for polygon in whole for value in polygon[1::2]]
+        if (
+            min(x) >= image['width']
+            or min(y) >= image['height']
+            or max(x) <= 0
+            or max(y) <= 0
+        ):
+            return 'masks lie outside their image'
     return ''
+
+
+def _describe_rle_fault(mask: dict, image: dict) -> str:
+    size = list(mask.get('size') or [])
+    if size != [image['height'], image['width']]:
+        return 'masks have another size than their image'
+    counts = mask.get('counts')
+    if not counts:
+        return 'masks are empty'
+    if isinstance(counts, str):
+        counts = _decode_counts(counts)
+    # pycocotools would read beyond its memory.
+    if not isinstance(counts, list) or not all(
+        isinstance(count, int) and count >= 0 for count in counts
+    ):
+        return 'masks have RLE counts that are no numbers from 0 on'
+    if sum(counts) != size[0] * size[1]:
+        return 'masks have RLE counts for another number of pixels'
+    return '' if any(counts[1::2]) else 'masks are empty'
+
+
+def _decode_counts(text: str) -> list[int]:
+    """Decode the counts of COCO's compressed RLE.
+
+    Five bits a character, the lowest first; the sixth bit says that more
+    follow. From the third on, counts are differences from the last but one.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:  # negative
+            value -= 1 << shift
+        if len(counts) > 2:
+            value += counts[-2]
+        counts.append(value)
+        value = shift = 0
+    return counts
 
 
 def _has_area(points: list[float]) -> bool:

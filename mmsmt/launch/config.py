@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 
@@ -50,12 +51,24 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Settings(DictAction):
+    """mmengine's action, with a message for what is no setting."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, *option: Any
+    ) -> None:
+        wrong = [value for value in values if '=' not in value]
+        if wrong:
+            parser.error(f"--cfg-options: '{wrong[0]}' is not KEY=VALUE")
+        super().__call__(parser, namespace, values, *option)
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add the option that overrides settings of the config."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_Settings,
         metavar='KEY=VALUE',
         help='override settings of the config, such as '
         'model.backbone.with_cp=True; lists as key="[a,b]" or key=a,b',
@@ -92,8 +105,11 @@ def load_config(
         raise LaunchError(f"There is no config '{path}'.")
     try:
         cfg = Config.fromfile(path)
-    except ModuleNotFoundError as error:  # a base of a host that is missing
-        raise LaunchError(f"'{path}' cannot be read: {error}") from None
+    except Exception as error:  # it is a program: anything may be raised
+        kind = type(error).__name__
+        raise LaunchError(
+            f"'{path}' cannot be read: {kind}: {error}"
+        ) from error
     host = cfg.get('default_scope')
     if host in environment.HOSTS:
         environment.check(needs=(host,))

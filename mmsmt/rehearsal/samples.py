@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from mmsmt.data.check import find_kind
 from mmsmt.data.configured import SPLITS, iter_datasets
-from mmsmt.data.convert.records import measure
+from mmsmt.data.convert.sources import measure
 from mmsmt.data.files import DataError, check_data_files
 from mmsmt.data.segmentation import look_at_pair
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from support.coco_files import (
@@ -66,6 +67,20 @@ SETTINGS = {
             metainfo=dict(classes='circle')
         ),
         ["the string 'circle', not a tuple", "('circle',)"],
+    ),
+    'a file of classes that is missing': (
+        lambda cfg: cfg.train_dataloader.dataset.update(
+            metainfo=dict(classes='names.txt')
+        ),
+        ["there is no file 'names.txt' of classes"],
+    ),
+    'a dataset that is unknown': (
+        lambda cfg: cfg.train_dataloader.dataset.update(type='CocoDatset'),
+        ["no dataset of the type 'CocoDatset'"],
+    ),
+    'an annotation file that is a folder': (
+        lambda cfg: cfg.train_dataloader.dataset.update(ann_file='train'),
+        ['cannot be read: IsADirectoryError'],
     ),
     'order of metainfo': (
         lambda cfg: [
@@ -161,7 +176,7 @@ FILES = {
     'corners': (
         'train',
         every('bbox', lambda n: [50, 50, 70, 70]),
-        ['24 of 24 boxes leave their image', 'corners [x1, y1, x2, y2]'],
+        ['24 of 24 boxes have a third', 'corners [x1, y1, x2, y2]'],
     ),
     'not a number': (
         'train',
@@ -220,12 +235,82 @@ FILES = {
         lambda c: c['annotations'].clear(),
         ['it has no annotation', 'AP would be -1'],
     ),
+    'half of the corners outside': (
+        'train',
+        every(
+            'bbox',
+            lambda n: [
+                *n['bbox'][:2],
+                n['bbox'][0] + n['bbox'][2],
+                n['bbox'][1] + n['bbox'][3],
+            ],
+        ),
+        ['third and fourth number', 'corners [x1, y1, x2, y2]'],
+    ),
+    'iscrowd is null': (
+        'val',
+        every('iscrowd', None),
+        ['12 annotations have an iscrowd that is neither 0 nor 1'],
+    ),
     'of absent images': (
         'train',
         every('image_id', 99),
         ['24 annotations name an image that is absent'],
     ),
 }
+
+
+RLE = dict(size=[96, 96])
+MASKS = {
+    'fractions': ([[0.1, 0.2, 0.5, 0.2, 0.5, 0.6]], 'within 1 x 1 pixel'),
+    'elsewhere': ([[1010, 10, 1050, 10, 1050, 60]], 'lie outside their image'),
+    'above': ([[10, -60, 50, -60, 50, -9]], 'lie outside their image'),
+    'not numbers': ([[float('nan')] * 8], 'no finite numbers'),
+    'infinite': ([[5, 5, float('inf'), 5, 9, 9]], 'no finite numbers'),
+    'texts': ([['1'] * 12], 'no finite numbers'),
+    'one point': ([[5] * 10], 'their points are in one pixel'),
+    'RLE of nothing': (dict(RLE, counts=[9216]), 'masks are empty'),
+    'short RLE': (dict(RLE, counts=[100, 50]), 'another number of pixels'),
+    'long RLE': (dict(RLE, counts=[100, 50000]), 'another number of pixels'),
+    'negative RLE': (dict(RLE, counts=[-5, 9221]), 'no numbers from 0 on'),
+    'RLE of letters': (dict(RLE, counts='zzzz'), 'another number of pixels'),
+}
+
+
+@pytest.mark.parametrize('name', MASKS)
+def test_masks(root, name):
+    mask, words = MASKS[name]
+    path = root / 'train.json'
+    content = json.loads(path.read_text())
+    every('segmentation', mask)(content)
+    path.write_text(json.dumps(content))
+    assert words in errors(make_config(root))
+
+
+def test_compressed_masks_are_fine(root):
+    from pycocotools.mask import encode
+
+    generator = np.random.default_rng(0)
+    path = root / 'train.json'
+    content = json.loads(path.read_text())
+    for note in content['annotations']:
+        bits = generator.integers(0, 2, (96, 96), np.uint8)
+        code = encode(np.asfortranarray(bits))
+        code['counts'] = code['counts'].decode()
+        note['segmentation'] = code
+    path.write_text(json.dumps(content))
+    assert errors(make_config(root)) == ''
+
+
+def test_boxes_by_their_centers_are_a_warning(root):
+    path = root / 'train.json'
+    content = json.loads(path.read_text())
+    for note in content['annotations']:
+        x, y, w, h = note['bbox']
+        note['bbox'] = [x + w / 2, y + h / 2 + 30, w, h]
+    path.write_text(json.dumps(content))
+    findings, _ = check_config(make_config(root))
+    assert 'boxes leave their image by more' in '\n'.join(map(str, findings))
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -260,6 +345,21 @@ IMAGES = {
     'cut off': (
         lambda path: path.write_bytes(path.read_bytes()[:-500]),
         '1 of 8 images are cut off',
+    ),
+    'a half': (
+        lambda path: (
+            Image.new('RGB', (96, 96)).save(path, 'BMP'),
+            path.write_bytes(path.read_bytes()[:9000]),
+        ),
+        '1 of 8 images are cut off',
+    ),
+    'of icons': (
+        lambda path: Image.new('RGB', (96, 96)).save(path, 'TGA'),
+        "are of a format that mmcv lacks: '3.jpg' (TGA)",
+    ),
+    '32 bits': (
+        lambda path: Image.new('F', (96, 96)).save(path, 'TIFF'),
+        'have 32 bits, which mmcv lacks',
     ),
     'another size': (
         lambda path: Image.new('RGB', (50, 60)).save(path),
@@ -298,6 +398,20 @@ def test_exif_orientation(root):
     labels.write_text(json.dumps(content))
     text = errors(make_config(root))
     assert "'3.jpg' 96 x 64 for 64 x 96" in text
+
+
+def test_strange_but_whole_images(root):
+    """16 bits are a warning; data after the end and many pixels are fine."""
+    path = root / 'train' / '3.jpg'
+    Image.new('I;16', (96, 96)).save(path, 'PNG')
+    findings, _ = check_config(make_config(root))
+    (warning,) = findings
+    assert not warning.error and '16 bits' in warning.text
+    Image.new('RGB', (96, 96)).save(path)
+    path.write_bytes(path.read_bytes() + bytes(6000))
+    assert errors(make_config(root)) == ''
+    Image.new('1', (14000, 14000)).save(path, 'PNG')
+    assert '14000 x 14000 for 96 x 96' in errors(make_config(root))
 
 
 def test_few_lost_objects_are_a_warning(root):
@@ -342,3 +456,10 @@ def test_command(python, root, tmp_path):
     assert result.returncode == 1
     assert 'Error: The data has 1 fault' in result.stdout
     assert '1 of 4 images are missing: 2.jpg' in result.stdout
+
+
+def test_local_backend_is_this_disk(root):
+    cfg = make_config(root)
+    cfg.train_dataloader.dataset.backend_args = dict(backend='local')
+    (root / 'train/3.jpg').unlink()
+    assert '1 of 8 images are missing' in errors(cfg)

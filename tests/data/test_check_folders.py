@@ -138,3 +138,19 @@ def test_empty_classes_and_samples_are_warnings(root, monkeypatch):
     text = '\n'.join(map(str, findings))
     assert '1 of 3 classes have no image: bee' in text
     assert 'of 6 images 3 were looked at' in text
+
+
+def test_images_that_are_not_read_are_a_warning(root):
+    for path in (root / 'train/ant').iterdir():
+        Image.new('RGB', (9, 9)).save(path.with_suffix('.webp'))
+    findings, _ = check_config(make_config(root))
+    assert '2 of 8 images' in '\n'.join(map(str, findings))
+
+
+def test_empty_list(root):
+    cfg = make_config(root)
+    (root / 'val.txt').write_text('')
+    cfg.val_dataloader.dataset.update(
+        ann_file='val.txt', classes=CLASSES, data_prefix=''
+    )
+    assert 'it names no image' in errors(cfg)

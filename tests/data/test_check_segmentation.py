@@ -219,3 +219,36 @@ def test_absent_classes_are_a_warning(root):
     assert str(finding) == (
         'warning  train_dataloader: 1 of 3 classes have no pixel: house'
     )
+
+
+def test_absolute_folders_without_a_root(root):
+    """As mmseg's documentation writes them."""
+    cfg = make_config(root)
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        del dataset['data_root']
+        prefix = dataset.data_prefix
+        dataset.data_prefix = {k: str(root / v) for k, v in prefix.items()}
+    (root / 'masks/train/3.png').unlink()
+    assert 'masks are missing' in errors(cfg)
+
+
+def test_one_class_of_0_and_255(root):
+    cfg = make_config(root, 1)
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.metainfo = dict(classes=('crack',))
+    for path in (root / 'masks').rglob('*.png'):
+        pixels = np.zeros((40, 48), np.uint8)
+        pixels[9:] = 255
+        Image.fromarray(pixels).save(path)
+    assert '255 is ignored' in errors(cfg)
+
+
+def test_images_of_another_suffix_are_a_warning(root):
+    for i in range(4):
+        path = root / f'images/train/{i}.jpg'
+        path.rename(path.with_suffix('.JPG'))
+    findings, _ = check_config(make_config(root))
+    text = '\n'.join(map(str, findings))
+    assert not findings.errors and '4 images in' in text and '.JPG' in text

@@ -379,10 +379,11 @@ def test_folder_without_labels(tool_of, tmp_path):
     shapes.draw(1, tmp_path / 'b.jpg')
     (tmp_path / 'photos/a.jpg').rename(tmp_path / 'a.jpg')
     (tmp_path / 'photos').rmdir()
-    status, output = tool_of('data', tmp_path, '--out', tmp_path / 'out')
+    out = tmp_path.with_name(f'{tmp_path.name}_out')
+    status, output = tool_of('data', tmp_path, '--out', out)
     assert status == 1
     assert 'no labels were found' in output and 'data.yaml' in output
-    assert not (tmp_path / 'out').exists()
+    assert not out.exists()
 
 
 def test_wrong_task(pristine, tool_of, tmp_path):

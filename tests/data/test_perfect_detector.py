@@ -59,7 +59,7 @@ CHANGES = {
         slice(0, 3)
     ),
     'one crowd': first(
-        iscrowd=1, segmentation=dict(size=[96, 96], counts=[96**2])
+        iscrowd=1, segmentation=dict(size=[96, 96], counts=[0, 96**2])
     ),
     'one ignored': first(ignore=1),
     'partly outside': every(

@@ -76,3 +76,26 @@ def test_code_in_a_checkpoint_is_not_run(tool, coco, tmp_path, command):
     assert status == 1
     assert 'is refused: it asks to call' in output
     assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('a = (', 'SyntaxError'),
+        ('a = b', "NameError: name 'b' is not defined"),
+        ("_base_ = 'absent.py'", 'absent.py'),
+    ],
+)
+def test_configs_that_cannot_be_read(tool_of, tmp_path, text, words):
+    path = tmp_path / 'run.py'
+    path.write_text(text)
+    status, output = tool_of('check', path)
+    assert status == 1 and f"'{path}' cannot be read" in output
+    assert words in output and 'Traceback' not in output
+
+
+def test_options_that_are_no_settings(tool_of, tmp_path):
+    path = tmp_path / 'run.py'
+    path.write_text('a = 1')
+    status, output = tool_of('check', path, '--cfg-options', 'a')
+    assert status == 2 and "'a' is not KEY=VALUE" in output

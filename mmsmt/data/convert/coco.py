@@ -7,14 +7,8 @@ from typing import Any
 
 from mmsmt.data.files import DataError
 
-from .records import (
-    Collection,
-    ImageFinder,
-    Picture,
-    Thing,
-    measure,
-    split_of,
-)
+from .records import Collection, Picture, Thing
+from .sources import ImageFinder, measure, split_of
 
 KEYS = {'images', 'annotations', 'categories'}
 
@@ -26,7 +20,7 @@ def read_json(path: Path) -> Any:
         DataError: It is not whole.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_text('utf-8-sig'))
     except ValueError as error:
         raise DataError(f"'{path}' is not whole JSON ({error}).") from None
 
@@ -66,21 +60,30 @@ def read_coco(root: Path, contents: dict[Path, dict]) -> Collection:
         result.notes.append(
             f'Categories without an object are left out: {", ".join(unused)}.'
         )
+    seen: dict[Path, Path] = {}
     for path, content in contents.items():
-        split = split_of(path, root)
-        pictures = _read_file(path, content, finder)
+        split = split_of(path, root, by_file=True)
+        pictures = _read_file(path, content, finder, split)
+        for picture in pictures:
+            other = seen.setdefault(picture.path, path)
+            if other != path:
+                raise DataError(
+                    f"'{picture.path}' is in '{other}' and in '{path}': its "
+                    'objects would count twice, or be trained and validated '
+                    'with. Keep one of the files in the folder.'
+                )
         result.splits.setdefault(split, []).extend(pictures)
     return result
 
 
 def _read_file(
-    path: Path, content: dict, finder: ImageFinder
+    path: Path, content: dict, finder: ImageFinder, split: str
 ) -> list[Picture]:
     names = {c['id']: str(c['name']) for c in content['categories']}
     pictures: dict[Any, Picture] = {}
     for image in content['images']:
         name = str(image.get('file_name', ''))
-        file = finder.find(name, path)
+        file = finder.find(name, path, split)
         if file is None:
             raise DataError(f"'{path}' names the image '{name}', not found.")
         size = measure(file)
@@ -107,7 +110,8 @@ def _read_file(
         crowd, mask = bool(note.get('iscrowd')), note.get('segmentation')
         mask = _clean_mask(mask)
         box = note.get('bbox')
-        if box is None and isinstance(mask, list):
+        flat = isinstance(box, list) and not any(box[2:])
+        if isinstance(mask, list) and (box is None or flat):
             picture.things.append(Thing.of_polygons(label, mask, crowd))
             continue
         if not (
@@ -129,13 +133,18 @@ def _clean_mask(mask: Any) -> list | dict | None:
         return dict(size=mask.get('size'), counts=mask['counts'])
     if not isinstance(mask, list):
         return None
-    whole = [
-        [float(x) for x in polygon]
-        for polygon in mask
-        if isinstance(polygon, list)
-        and len(polygon) >= 6
-        and len(polygon) % 2 == 0
-    ]
+    whole = []
+    for polygon in mask:
+        if isinstance(polygon, list) and all(
+            isinstance(point, list) for point in polygon
+        ):  # [[x, y], ...], as some tools write it
+            polygon = [x for point in polygon for x in point]
+        if (
+            isinstance(polygon, list)
+            and len(polygon) >= 6
+            and len(polygon) % 2 == 0
+        ):
+            whole.append([float(x) for x in polygon])
     return whole or None
 
 

@@ -11,8 +11,12 @@ sizes. The labelled images stay where they are and as they are.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
+from mmsmt.data.findings import Findings
+from mmsmt.data.images import look_at, report_faults
+from mmsmt.data.parallel import map_files
 from mmsmt.errors import UsageError, UserError
 
 from .config import MODELS, write_config
@@ -79,8 +83,12 @@ def main(args: argparse.Namespace) -> None:
     out: Path = args.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"'{out}' exists: give a new folder.")
-    if args.folder.absolute() == out.absolute():
-        raise UsageError('--out must be another folder than the data')
+    root = args.folder.resolve()
+    if root in (out.resolve(), *out.resolve().parents):
+        raise UsageError(
+            '--out must be outside the folder of the data, which the next run '
+            'would read with it'
+        )
     collection = read_folder(args.folder, args.format, args.classes)
     found = collection.task
     if args.task:
@@ -99,18 +107,25 @@ def main(args: argparse.Namespace) -> None:
             f'{", ".join(models)}.'
         )
     split_pictures(collection, args.val_share, args.seed)
+    check_pictures(collection, args.folder)
     recipe = fit_recipe(collection, args.size)
     root = args.folder.absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    write_annotations(
-        collection, root, out, rectangles=args.task == 'instance'
-    )
-    config = write_config(
-        *(collection, recipe, root, out, model, args.size),
-        from_scratch=args.from_scratch,
-    )
-    draw_sheet(collection, out / 'labels.png')
-    draw_counts(collection, out / 'counts.png')
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_annotations(
+            collection, root, out, rectangles=args.task == 'instance'
+        )
+        config = write_config(
+            *(collection, recipe, root, out, model, args.size),
+            from_scratch=args.from_scratch,
+        )
+        draw_sheet(collection, out / 'labels.png')
+        draw_counts(collection, out / 'counts.png')
+    except BaseException as error:
+        shutil.rmtree(out, ignore_errors=True)  # not half of it
+        if isinstance(error, OSError):
+            raise UserError(f"'{out}' cannot be written: {error}") from error
+        raise
     describe(collection, out)
     work_dir = Path('work_dirs') / out.name
     print(
@@ -119,6 +134,23 @@ def main(args: argparse.Namespace) -> None:
         f'  mmsmt train {config} --work-dir {work_dir}\n'
         f'  mmsmt test {config} {work_dir}/best_*.pth --show-dir pictures'
     )
+
+
+def check_pictures(collection: Collection, folder: Path) -> None:
+    """Require that all images are whole.
+
+    Args:
+        collection (Collection): The data.
+        folder (Path): Their folder, which the message names.
+
+    Raises:
+        DataError: Images cannot be read, or are cut off.
+    """
+    findings = Findings()
+    items = [(str(picture.path), None) for picture in collection.pictures()]
+    faults = map_files(look_at, items, 'Images')
+    report_faults(folder, [path for path, _ in items], faults, findings)
+    findings.raise_errors()
 
 
 def describe(collection: Collection, out: Path) -> None:

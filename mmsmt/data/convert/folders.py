@@ -4,7 +4,8 @@ from pathlib import Path
 
 from mmsmt.data.files import DataError
 
-from .records import SPLITS, Collection, Picture, find_images
+from .records import Collection, Picture
+from .sources import find_images, split_of_name
 
 
 def read_folders(root: Path) -> Collection | None:
@@ -17,29 +18,39 @@ def read_folders(root: Path) -> Collection | None:
         Collection: The images; None if the folder is none of classes.
 
     Raises:
-        DataError: Splits have folders of classes that training has not.
+        DataError: There is one class only, images lie deeper, or splits have
+            folders of classes that training has not.
     """
-    places = {
-        SPLITS[p.name.lower()]: p
-        for p in _subfolders(root)
-        if p.name.lower() in SPLITS
-    }
-    if not places:
-        places = {'': root}
+    root = _descend(root)
+    places = {p: split_of_name(p.name) for p in _subfolders(root)}
+    holding = {p: split for p, split in places.items() if find_images(p)}
+    if not holding or any(split == '' for split in holding.values()):
+        holding = {root: ''}
+    elif not all(_subfolders(_descend(p)) for p in holding):
+        holding = {root: ''}  # a class with the name of a split
     result = Collection('folders of classes', 'classification', [], {})
-    empty = []
-    for split, place in places.items():
-        for folder in _subfolders(place):
+    empty, deep = [], []
+    for place, split in holding.items():
+        for folder in _subfolders(_descend(place) if split else place):
             images = find_images(folder)
             if not images:
                 empty.append(str(folder.relative_to(root)))
+            elif not any(path.parent == folder for path in images):
+                deep.append(str(images[0].relative_to(root)))
             pictures = [Picture(path, label=folder.name) for path in images]
             result.splits.setdefault(split, []).extend(pictures)
     if not any(result.splits.values()):
         return None
+    labels = {p.label for p in result.pictures() if p.label}
+    if len(labels) < 2 or deep:
+        what = f'such as {deep[0]}' if deep else f'in {", ".join(labels)} only'
+        raise DataError(
+            f"Below '{root}' there are images {what}, and no labels that "
+            'could be read. Folders of classes are two or more, each with its '
+            'images in it.'
+        )
     if empty:
         result.notes.append(f'Folders without an image: {", ".join(empty)}.')
-    labels = {p.label for p in result.pictures() if p.label}
     trained = {p.label for p in result.splits.get('train', [])} or labels
     if labels - trained:
         raise DataError(
@@ -50,7 +61,18 @@ def read_folders(root: Path) -> Collection | None:
     return result
 
 
+def _descend(folder: Path) -> Path:
+    """Return the first folder below that holds more than one folder."""
+    inner = _subfolders(folder)
+    while len(inner) == 1 and _subfolders(inner[0]):
+        folder = inner[0]
+        inner = _subfolders(folder)
+    return folder
+
+
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(
-        p for p in folder.iterdir() if p.is_dir() and p.name[0] != '.'
+        p
+        for p in folder.iterdir()
+        if p.is_dir() and p.name[0] != '.' and p.name != '__MACOSX'
     )

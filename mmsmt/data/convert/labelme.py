@@ -11,14 +11,8 @@ from PIL import Image
 
 from mmsmt.data.files import DataError
 
-from .records import (
-    Collection,
-    ImageFinder,
-    Picture,
-    Thing,
-    measure,
-    split_of,
-)
+from .records import Collection, Picture, Thing
+from .sources import ImageFinder, measure, split_of
 
 CIRCLE_POINTS = 64
 
@@ -41,7 +35,9 @@ def read_labelme(root: Path, contents: dict[Path, dict]) -> Collection:
     left_out: Counter = Counter()
     for path, content in contents.items():
         name = str(content.get('imagePath') or '')
-        image = finder.find(name, path) or finder.find(path.stem, path)
+        split = split_of(path, root)
+        image = finder.find(name, path, split)
+        image = image or finder.find(path.stem, path, split)
         if image is None:
             raise DataError(f"'{path}' names the image '{name}', not found.")
         picture = Picture(image, *measure(image))
@@ -52,7 +48,6 @@ def read_labelme(root: Path, contents: dict[Path, dict]) -> Collection:
                 f"pixels; '{image}' has {picture.height} x {picture.width}."
             )
         picture.things = _read_shapes(path, content['shapes'], left_out)
-        split = split_of(path, root)
         result.splits.setdefault(split, []).append(picture)
     if left_out:
         kinds = ', '.join(f'{n} {kind}' for kind, n in left_out.items())
@@ -73,13 +68,16 @@ def _read_shapes(
         if shape['label'] == '__ignore__':  # as LabelMe's own converters
             left_out['__ignore__'] += 1
             continue
-        label, kind = str(shape['label']), shape.get('shape_type', 'polygon')
+        label, kind = str(shape['label']), shape.get('shape_type')
+        kind = kind or 'polygon'
         points = [float(x) for point in shape['points'] for x in point]
         if kind == 'rectangle' and len(points) == 4:
             x1, x2 = sorted(points[::2])
             y1, y2 = sorted(points[1::2])
             things.append(Thing(label, (x1, y1, x2 - x1, y2 - y1)))
             continue
+        if kind in ('rectangle', 'rotation') and len(points) == 8:
+            kind = 'polygon'  # all four corners, as newer tools write them
         if kind == 'mask':
             things.append(_read_mask(label, shape, points))
             continue

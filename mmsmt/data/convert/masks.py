@@ -1,5 +1,6 @@
 """Read images with masks: a class for each pixel, by number or colour."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -7,11 +8,24 @@ import numpy as np
 from PIL import Image
 
 from mmsmt.data.files import DataError
+from mmsmt.data.images import open_image
 from mmsmt.data.parallel import map_files
+from mmsmt.weights.reading import summarize
 
-from .records import Collection, Picture, find_images, measure, split_of
+from .records import Collection, Picture
+from .sources import (
+    find_files,
+    find_images,
+    measure,
+    read_lines,
+    read_sets,
+    split_of,
+)
 
-HINTS = ('mask', 'label', 'annot', 'seg', 'gt', 'ann')
+HINTS = re.compile(
+    r'(^|[^a-z])((mask|label|annot|segm)|(seg|gt|ann)(?![a-z]))'
+)
+"""What folders of masks are called."""
 PASSED_OVER = ('visual', 'object', 'instance')
 NAMES = ('classes.txt', 'class_names.txt', 'labels.txt')
 ENDS = ('_mask', '_masks', '_label', '_seg', '-mask', '_gt')
@@ -35,7 +49,7 @@ def pair_masks(root: Path) -> tuple[list[tuple[Path, Path]], int]:
         folders = [part.lower() for part in path.relative_to(root).parts[:-1]]
         if any(word in part for part in folders for word in PASSED_OVER):
             continue
-        hinted = any(h in part for part in folders for h in HINTS)
+        hinted = any(HINTS.search(part) for part in folders)
         stem = path.stem
         for end in ENDS:
             stem = stem.removesuffix(end)
@@ -80,30 +94,38 @@ def read_masks(
     result = Collection('masks', 'semantic', [], {})
     colours = _read_colours(root)
     found: Counter = Counter()
-    for values in map_files(list_values, [mask for _, mask in pairs], 'Masks'):
+    # A palette's numbers mean nothing where colours are named.
+    look = list_colours if colours else list_values
+    for values in map_files(look, [mask for _, mask in pairs], 'Masks'):
         found.update(values)
+    sets = read_sets(root)
     for image, mask in pairs:
         picture = Picture(image, *measure(image), mask=mask)
-        with Image.open(mask) as opened:
+        with open_image(mask) as opened:
             size = opened.height, opened.width
         if size != (picture.height, picture.width):
             raise DataError(
                 f"The mask '{mask}' has {size[0]} x {size[1]} pixels, its "
                 f'image {picture.height} x {picture.width}.'
             )
-        split = split_of(image, root) or split_of(mask, root)
+        split = sets.get(image.stem, '') or split_of(image, root)
+        split = split or split_of(mask, root)
         result.splits.setdefault(split, []).append(picture)
     if alone:
         result.notes.append(
             f'{alone} images without a mask, or masks without an image, are '
             'left out.'
         )
-    if any(isinstance(value, tuple) for value in found):
+    if colours or any(isinstance(value, tuple) for value in found):
         _name_colours(result, found, colours, names)
         return result
     numbers = {value for value in found if value != IGNORED}
-    if not names:
-        names = _read_names(root)
+    chosen, names = names, _read_names(root) or names
+    if set(found) == {0, IGNORED} and len(names) == 1:
+        raise DataError(
+            f'The masks hold 0 and 255, and one class is named, {names[0]!r}: '
+            f'name both, such as --classes background {names[0]}'
+        )
     if set(found) == {0, IGNORED} and len(names) in (0, 2):
         result.classes = names or ['background', 'foreground']
         result.values = {0: 0, IGNORED: 1}
@@ -113,6 +135,13 @@ def read_masks(
         return result
     count = max(numbers, default=0) + 1
     if not names:
+        if count > 2 * len(numbers):
+            held = summarize(map(str, sorted(numbers)))
+            raise DataError(
+                f'The masks hold the numbers {held}, which leave most classes '
+                'out: number the classes from 0, '
+                'or name all of them in classes.txt.'
+            )
         names = [str(i) for i in range(count)]
         result.notes.append(
             'The classes are named by their numbers: --classes NAME ... or a '
@@ -123,8 +152,20 @@ def read_masks(
             f'The masks hold numbers up to {count - 1}, and there are '
             f'{len(names)} classes.'
         )
-    result.classes = names
-    result.values = {i: i for i in range(len(names))}
+    result.classes = chosen or names
+    absent = [name for name in result.classes if name not in names]
+    if absent:
+        raise DataError(
+            f'There is no class {", ".join(absent)}; the classes are '
+            f'{", ".join(names)}.'
+        )
+    result.values = {
+        i: result.classes.index(name)
+        for i, name in enumerate(names)
+        if name in result.classes
+    }
+    if len(result.classes) < len(names):
+        result.notes.append('Pixels of other classes are ignored.')
     return result
 
 
@@ -132,16 +173,22 @@ def _read_names(root: Path) -> list[str]:
     for name in NAMES:
         path = root / name
         if path.is_file():
-            lines = [line.strip() for line in path.read_text().split('\n')]
             # LabelMe's label of what is to be ignored has no number.
-            return [x for x in lines if x and x != '__ignore__']
+            return [x for x in read_lines(path) if x != '__ignore__']
     return []
 
 
-def list_values(path: Path) -> list:
+def list_colours(path: Path) -> list:
+    """List the colours of a mask, also of one with a palette."""
+    return list_values(path, by_colour=True)
+
+
+def list_values(path: Path, by_colour: bool = False) -> list:
     """List the values of a mask, or its colours as tuples."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
+            if by_colour:
+                image = image.convert('RGB')
             if image.mode == '1':
                 return [0, 1]
             if image.mode in ('L', 'P'):
@@ -161,8 +208,9 @@ def list_values(path: Path) -> list:
 
 def convert_mask(path: Path, values: dict) -> Image.Image:
     """Return a mask with the numbers of classes, and 255 for no class."""
-    with Image.open(path) as image:
-        if image.mode == 'P' or len(image.getbands()) == 1:
+    colours = any(isinstance(value, tuple) for value in values)
+    with open_image(path) as image:
+        if not colours and (image.mode == 'P' or len(image.getbands()) == 1):
             pixels = np.asarray(image).astype(np.int64)
         else:
             channels = np.asarray(image.convert('RGB')).astype(np.int64)
@@ -178,11 +226,18 @@ def convert_mask(path: Path, values: dict) -> Image.Image:
 def _read_colours(root: Path) -> dict[tuple, str]:
     """Read CVAT's ``labelmap.txt``: lines ``name:r,g,b:parts:actions``."""
     colours = {}
-    for path in sorted(root.rglob(COLOURS)):
-        for line in path.read_text().split('\n'):
-            if line.strip() and not line.startswith('#'):
+    for path in find_files(root, COLOURS):
+        for line in read_lines(path):
+            if line.startswith('#'):
+                continue
+            try:
                 name, colour = line.split(':')[:2]
-                colours[tuple(map(int, colour.split(',')))] = name.strip()
+                red, green, blue = map(int, colour.split(','))
+            except ValueError:
+                raise DataError(
+                    f"'{path}': {line!r} is not NAME:R,G,B::"
+                ) from None
+            colours[red, green, blue] = name.strip()
     return colours
 
 

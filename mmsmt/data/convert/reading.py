@@ -1,5 +1,6 @@
 """Find out the format of a folder, and read it."""
 
+from collections import Counter
 from pathlib import Path
 
 from mmsmt.data.files import DataError
@@ -9,8 +10,9 @@ from .folders import read_folders
 from .labelme import read_labelme
 from .masks import pair_masks, read_masks
 from .records import Collection, tidy
+from .sources import find_files
 from .voc import read_voc
-from .yolo import NAMES, find_yaml, read_yolo
+from .yolo import find_description, find_labels, read_yolo
 
 FORMATS = ('coco', 'yolo', 'voc', 'labelme', 'masks', 'folders')
 HOW = (
@@ -36,8 +38,19 @@ def read_folder(
     """
     root = root.absolute()
     if not root.is_dir():
-        raise DataError(f"There is no folder '{root}'.")
-    collection = _read(root, kind, names or [])
+        what = 'a file, not a folder' if root.exists() else 'no folder'
+        raise DataError(f"'{root}' is {what}.")
+    if names and len(set(names)) < len(names):
+        raise DataError(f'--classes names one twice: {" ".join(names)}')
+    try:
+        collection = _read(root, kind, names or [])
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as e:
+        # What a format requires is missing in a file.
+        raise DataError(
+            f"'{root}' cannot be read{f' as {kind}' if kind else ''}: a file "
+            f'lacks what its format requires ({type(e).__name__}: {e}). '
+            '--format chooses another format.'
+        ) from e
     things = [
         thing for picture in collection.pictures() for thing in picture.things
     ]
@@ -53,32 +66,53 @@ def read_folder(
             )
     if not collection.classes:
         raise DataError(f"No image below '{root}' has a label.")
+    twice = [x for x, n in Counter(collection.classes).items() if n > 1]
+    if twice:
+        raise DataError(f'Two classes have the name {twice[0]!r}.')
     if names and collection.task != 'semantic':
         _choose_classes(collection, names)
     tidy(collection)
+    test = collection.splits.get('test', [])
+    if collection.task in ('instance', 'detection') and not any(
+        picture.things for picture in test
+    ):
+        collection.splits.pop('test', None)
+        if test:
+            collection.notes.append(
+                f'The {len(test)} test images have no label and are left out.'
+            )
     return collection
 
 
 def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
     kinds = [kind] if kind else FORMATS
+    strange: list[str] = []
     if 'coco' in kinds or 'labelme' in kinds:
-        coco, labelme = _sort_json(root)
+        coco, labelme, strange = _sort_json(root)
         if coco and 'coco' in kinds:
             return read_coco(root, coco)
         if labelme and 'labelme' in kinds:
             return read_labelme(root, labelme)
     if 'yolo' in kinds:
-        description = find_yaml(root) or _find_names(root)
+        description = find_description(root)
         if description:
             return read_yolo(root, description)
     if 'voc' in kinds:
-        files = [p for p in sorted(root.rglob('*.xml')) if _is_voc(p)]
+        files = [p for p in find_files(root, '.xml') if _is_voc(p)]
         if files:
             return read_voc(root, files)
     if 'masks' in kinds:
         pairs, alone = pair_masks(root)
         if pairs:
             return read_masks(root, pairs, names, alone)
+    if strange:
+        raise DataError(strange[0])
+    if find_labels(root) and not kind:
+        raise DataError(
+            f"Below '{root}' text files have the names of images, as labels "
+            'of YOLO have. Write the names of the classes into classes.txt, '
+            'one a line, or copy data.yaml there.'
+        )
     if 'folders' in kinds:
         collection = read_folders(root)
         if collection:
@@ -87,27 +121,34 @@ def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
     raise DataError(f"Below '{root}' no {what} were found.\n{HOW}")
 
 
-def _sort_json(root: Path) -> tuple[dict[Path, dict], dict[Path, dict]]:
-    """Read the JSON files of a folder; tell COCO's from LabelMe's."""
-    coco, labelme = {}, {}
-    for path in sorted(root.rglob('*.json')):
-        content = read_json(path)
-        if isinstance(content, dict):
-            if set(content) >= KEYS:
-                coco[path] = content
-            elif 'shapes' in content:
-                labelme[path] = content
-    return coco, labelme
+def _sort_json(
+    root: Path,
+) -> tuple[dict[Path, dict], dict[Path, dict], list[str]]:
+    """Read the JSON files of a folder; tell COCO's from LabelMe's.
 
+    Those of COCO's panoptic form, whose annotations are of whole images, are
+    left out.
 
-def _find_names(root: Path) -> Path | None:
-    """Find a list of names beside YOLO's text files."""
-    for name in NAMES:
-        for path in sorted(root.rglob(name)):
-            others = (p for p in root.rglob('*.txt') if p.name not in NAMES)
-            if any(others):
-                return path
-    return None
+    Returns:
+        Contents of COCO's and LabelMe's files, and messages of files that are
+        not whole.
+    """
+    coco, labelme, strange = {}, {}, []
+    for path in find_files(root, '.json'):
+        try:
+            content = read_json(path)
+        except DataError as error:
+            strange.append(str(error))
+            continue
+        if not isinstance(content, dict):
+            continue
+        notes = content.get('annotations') or [{}]
+        panoptic = 'segments_info' in notes[0]
+        if set(content) >= KEYS and not panoptic:
+            coco[path] = content
+        elif 'shapes' in content:
+            labelme[path] = content
+    return coco, labelme, strange
 
 
 def _is_voc(path: Path) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 from mmsmt.data.coco import MANY
 from mmsmt.environment import count_cores
 
-from .records import Collection, measure
+from .records import Collection
+from .sources import measure
 
 VIEWS = 36_000
 """Images that a training shows at least, repetitions included, within the

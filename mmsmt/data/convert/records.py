@@ -1,26 +1,11 @@
 """Labelled images between a format that is read and one that is written."""
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from mmsmt.data.files import DataError
-from mmsmt.data.images import SUFFIXES, displayed_size
-
-SPLITS = {
-    'train': 'train',
-    'training': 'train',
-    'val': 'val',
-    'valid': 'val',
-    'validation': 'val',
-    'test': 'test',
-    'testing': 'test',
-}
-"""Splits by the names that folders and files give them."""
 
 
 @dataclass
@@ -56,7 +41,9 @@ class Thing:
     def area(self) -> float:
         """Area in square pixels, of the polygons where there are."""
         if isinstance(self.mask, list) and self.mask:
-            return sum(map(_polygon_area, self.mask))
+            area = sum(map(_polygon_area, self.mask))
+            # The formula gives 0 for some that cross themselves.
+            return area or self.box[2] * self.box[3] / 2
         if isinstance(self.mask, dict) and 'area' in self.mask:
             return self.mask['area']
         return self.box[2] * self.box[3]
@@ -124,93 +111,21 @@ class Collection:
             yield from pictures
 
 
-def split_of(path: Path, root: Path) -> str:
-    """Return the split that a file's name or a folder says, or ''."""
-    parts = path.relative_to(root).parts if root in path.parents else ()
-    for part in reversed(parts):
-        stem = Path(part).stem.lower()
-        words = [stem, *stem.replace('-', '_').split('_')]
-        for word in words:
-            name = SPLITS.get(word.rstrip('0123456789'))
-            if name:
-                return name
-    return ''
-
-
-def measure(path: Path) -> tuple[int, int]:
-    """Return height and width of an image as displayed, in pixels.
-
-    Raises:
-        DataError: The file is no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return displayed_size(image)
-    except FileNotFoundError:
-        raise DataError(f"The image '{path}' is missing.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        raise DataError(f"'{path}' cannot be read as an image.") from None
-
-
-def find_images(folder: Path) -> list[Path]:
-    """List the images below a folder, hidden ones left out, in order."""
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith('.'))
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and name[0] != '.':
-                found.append(Path(parent, name))
-    return found
-
-
-class ImageFinder:
-    """Finds images by a name or a path that may be of another machine.
-
-    Args:
-        root (Path): Folder with all images.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.by_name: dict[str, list[Path]] = {}
-        self.by_stem: dict[str, list[Path]] = {}
-        for path in find_images(root):
-            self.by_name.setdefault(path.name, []).append(path)
-            self.by_stem.setdefault(path.stem, []).append(path)
-
-    def find(self, name: str, near: Path) -> Path | None:
-        """Find an image; among several of a name the nearest to a file."""
-        name = name.replace('\\', '/')
-        for folder in (near.parent, *near.parents):
-            if name and (folder / name).is_file():
-                return folder / name
-            if folder == self.root:
-                break
-        found = self.by_name.get(Path(name).name)
-        return nearest(found or self.by_stem.get(Path(name).stem, []), near)
-
-
-def nearest(paths: Iterable[Path], near: Path) -> Path | None:
-    """Return the path that shares the most folders with a file."""
-
-    def shared(path: Path) -> tuple[int, int]:
-        common = os.path.commonpath([path, near.parent])
-        return len(Path(common).parts), -len(path.parts)
-
-    return max(paths, key=shared, default=None)
-
-
 def tidy(collection: Collection) -> None:
     """Leave out objects without an extent; clip boxes to their image.
 
     Args:
         collection (Collection): Changed in place; what was left out is noted.
+
+    Raises:
+        DataError: Most objects would be left out.
     """
     dropped: Counter = Counter()
-    clipped = 0
+    clipped = total = 0
     for picture in collection.pictures():
         kept = []
         for thing in picture.things:
+            total += 1
             x, y, w, h = thing.box
             left, top = max(x, 0), max(y, 0)
             right = min(x + w, picture.width)
@@ -228,6 +143,11 @@ def tidy(collection: Collection) -> None:
                 kept.append(thing)
         picture.things = kept
     for reason, count in dropped.items():
+        if count > total / 2:
+            raise DataError(
+                f'{count} of {total} objects {reason}: the numbers do not '
+                f'mean what they mean in {collection.format}.'
+            )
         collection.notes.append(f'{count} objects {reason}: left out.')
     if clipped:
         collection.notes.append(

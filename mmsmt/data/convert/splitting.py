@@ -28,12 +28,23 @@ def split_pictures(
     """
     splits = collection.splits
     if splits.get('train') and splits.get('val'):
-        splits.pop('', None)
+        alone = splits.pop('', [])
+        if alone:
+            collection.notes.append(
+                f'{len(alone)} images are of no split and left out, such as '
+                f"'{alone[0].path}'."
+            )
         return
     if splits.get('train') and splits.get('test'):
         splits['val'] = splits['test']
         collection.notes.append('There is no val set: test is used for both.')
         return
+    if splits.get('test') and not any(
+        splits.get(name) for name in ('', 'train', 'val')
+    ):
+        raise DataError(
+            'There is a test set only: there are no images to train with.'
+        )
     pool = [p for name in ('', 'train', 'val') for p in splits.pop(name, [])]
     if len(pool) < 2:
         raise DataError(

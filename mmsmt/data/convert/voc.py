@@ -1,19 +1,13 @@
 """Read Pascal VOC's XML files."""
 
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
 from mmsmt.data.files import DataError
 
-from .records import (
-    SPLITS,
-    Collection,
-    ImageFinder,
-    Picture,
-    Thing,
-    measure,
-    split_of,
-)
+from .records import Collection, Picture, Thing
+from .sources import ImageFinder, measure, read_sets, split_of
 
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
@@ -54,18 +48,28 @@ def read_voc(root: Path, files: list[Path]) -> Collection:
             'Corners are whole numbers from 1: read as VOC counts, the last '
             'pixel included.'
         )
-    sets = _read_sets(root)
+    sets = read_sets(root)
+    seen: dict[Path, Path] = {}
     difficult = 0
     for path, tree in trees:
+        split = sets.get(path.stem) or split_of(path, root)
         name = tree.findtext('filename') or path.stem
-        image = finder.find(name, path) or finder.find(path.stem, path)
+        image = finder.find(name, path, split)
+        if image is None or image.stem != path.stem:
+            # Files are renamed, and what XML files say of them stays.
+            image = finder.find(path.stem, path, split) or image
         if image is None:
             raise DataError(f"'{path}' names the image '{name}', not found.")
+        if image in seen:
+            raise DataError(
+                f"'{path}' and '{seen[image]}' name the same image, '{image}'."
+            )
+        seen[image] = path
         picture = Picture(image, *measure(image))
+        _compare_sizes(path, tree, picture)
         for element in tree.iterfind('object'):
             picture.things.append(_read_object(path, element, one_based))
             difficult += picture.things[-1].crowd
-        split = sets.get(path.stem) or split_of(path, root)
         result.splits.setdefault(split, []).append(picture)
     labels = [t.label for p in result.pictures() for t in p.things]
     result.classes = sorted(set(labels))
@@ -97,6 +101,11 @@ def _read_object(
         ) from None
     if not label:
         raise DataError(f"'{path}': an object has no name.")
+    if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 < x1 or y2 < y1:
+        raise DataError(
+            f"'{path}': an object {label!r} has the corners {texts}; xmin and "
+            'ymin come first and are the smaller ones.'
+        )
     crowd = (element.findtext('difficult') or '0').strip() == '1'
     polygon = _read_polygon(element)
     if polygon:
@@ -118,13 +127,14 @@ def _read_polygon(element: ElementTree.Element) -> list[float]:
     return points if len(points) >= 6 else []
 
 
-def _read_sets(root: Path) -> dict[str, str]:
-    """Read ``ImageSets``: the split by the stem of a file."""
-    found: dict[str, str] = {}
-    for path in sorted(root.rglob('ImageSets/*/*.txt')):
-        split = SPLITS.get(path.stem)
-        if split:
-            for line in path.read_text().split('\n'):
-                if line.split():
-                    found.setdefault(line.split()[0], split)
-    return found
+def _compare_sizes(
+    path: Path, tree: ElementTree.Element, picture: Picture
+) -> None:
+    texts = [tree.findtext(f'size/{name}') for name in ('height', 'width')]
+    given = tuple(int(float(text or 0)) for text in texts)
+    if all(given) and given != (picture.height, picture.width):
+        raise DataError(
+            f"'{path}' was drawn on an image of {given[0]} x {given[1]} "
+            f"pixels (height x width); '{picture.path}' is displayed with "
+            f'{picture.height} x {picture.width}.'
+        )

@@ -8,21 +8,89 @@ import yaml
 
 from mmsmt.data.files import DataError
 
-from .records import SPLITS, Collection, Picture, Thing, find_images, measure
+from .records import Collection, Picture, Thing
+from .sources import (
+    SPLITS,
+    ImageFinder,
+    find_files,
+    find_images,
+    measure,
+    read_lines,
+    split_of,
+)
 
 NAMES = ('classes.txt', 'obj.names', 'labels.txt')
 
 
-def find_yaml(root: Path) -> Path | None:
-    """Find a folder's ``data.yaml``, by its content."""
-    for path in sorted([*root.glob('*.y*ml'), *root.glob('*/*.y*ml')]):
+def find_description(root: Path) -> Path | None:
+    """Find what names a folder's classes: ``data.yaml`` or a list of names.
+
+    Raises:
+        DataError: ``data.yaml`` is not whole YAML.
+    """
+    files = [
+        path
+        for path in find_files(root, ('.yaml', '.yml'))
+        if len(path.relative_to(root).parts) <= 2
+    ]
+    # Settings of a training may have names too.
+    files.sort(key=lambda p: (p.stem not in ('data', 'dataset'), p))
+    for path in files:
         try:
-            content = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError):
+            content = _read_yaml(path)
+        except DataError:
+            if path.stem in ('data', 'dataset'):
+                raise
             continue
-        if isinstance(content, dict) and 'names' in content:
+        if 'names' in content and {'train', 'val', 'nc', 'path'} & set(
+            content
+        ):
             return path
+        if 'names' in content and path.stem in ('data', 'dataset'):
+            return path
+    labels = find_labels(root)
+    lists = [p for p in find_files(root, '.txt') + find_files(root, '.names')]
+    for name in NAMES:
+        for path in lists:
+            if path.name == name and labels:
+                return path
     return None
+
+
+def find_labels(root: Path) -> list[Path]:
+    """List the text files that have the name of an image."""
+    stems = {path.stem for path in find_images(root)}
+    return [p for p in find_files(root, '.txt') if p.stem in stems]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text('utf-8-sig'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"'{path}' is not whole YAML ({error}).") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _read_names(path: Path, content: dict[str, Any]) -> list[str]:
+    """Read the names of ``data.yaml``: a list, or names by number."""
+    names = content['names']
+    try:
+        if isinstance(names, dict):
+            by_number = {int(key): name for key, name in names.items()}
+            names = [by_number.get(i, i) for i in range(1 + max(by_number))]
+        if not isinstance(names, list) or not names:
+            raise ValueError
+    except ValueError:
+        raise DataError(
+            f"'{path}': names is {names!r}, neither a list of names nor names "
+            'by number.'
+        ) from None
+    number = content.get('nc', len(names))
+    if number != len(names):
+        raise DataError(
+            f"'{path}': nc is {number}, and there are {len(names)} names."
+        )
+    return list(map(str, names))
 
 
 def read_yolo(root: Path, description: Path) -> Collection:
@@ -38,36 +106,32 @@ def read_yolo(root: Path, description: Path) -> Collection:
     """
     content: dict[str, Any] = {}
     if description.suffix in ('.yaml', '.yml'):
-        content = yaml.safe_load(description.read_text())
-        names = content['names']
-        if isinstance(names, dict):
-            names = [names.get(i) for i in range(1 + max(map(int, names)))]
-        names = [
-            str(i if name is None else name) for i, name in enumerate(names)
-        ]
-        number = content.get('nc', len(names))
-        if number != len(names):
-            raise DataError(
-                f"'{description}': nc is {number}, and there are {len(names)} "
-                'names.'
-            )
+        content = _read_yaml(description)
+        names = _read_names(description, content)
     else:
-        names = description.read_text().split('\n')
-        names = [name.strip() for name in names if name.strip()]
+        names = read_lines(description)
     result = Collection('YOLO', '', names, {})
+    finder = ImageFinder(root)
     given = {s: content[s] for s in SPLITS if content.get(s)}
-    if not given:
-        given = {'': str(root)}
     keypoints = 'kpt_shape' in content
-    for name, places in given.items():
-        split = SPLITS.get(name, '')
-        for image in _iter_images(root, description, content, places):
+    for name, places in (given or {'': str(root)}).items():
+        try:
+            images = list(
+                _iter_images(root, description, content, places, finder)
+            )
+        except DataError as error:
+            if SPLITS[name] != 'test' or len(given) < 2:
+                raise
+            result.notes.append(f'There is no test set: {error}')
+            continue
+        for image in images:
             picture = Picture(image, *measure(image))
             label = _label_of(image)
             if label.is_file():
                 picture.things = list(
                     _read_label(label, picture, names, keypoints)
                 )
+            split = SPLITS[name] if given else split_of(image, root)
             result.splits.setdefault(split, []).append(picture)
     if not any(picture.things for picture in result.pictures()):
         raise DataError(
@@ -79,30 +143,38 @@ def read_yolo(root: Path, description: Path) -> Collection:
 
 
 def _iter_images(
-    root: Path, description: Path, content: dict, places: Any
+    root: Path,
+    description: Path,
+    content: dict,
+    places: Any,
+    finder: ImageFinder,
 ) -> Iterator[Path]:
     places = places if isinstance(places, list) else [places]
     base = description.parent / (content.get('path') or '')
-    for place in places:
-        tried = [
-            base / place,
-            description.parent / place,
-            root / str(place).lstrip('./'),
-            root / Path(place).name,
-        ]
+    for place in map(str, places):
+        parts = Path(place.lstrip('./')).parts
+        tried = [base / place, description.parent / place]
+        # The path may be of another machine: its last folders are here.
+        tried += [root.joinpath(*parts[i:]) for i in range(len(parts) - 1)]
+        tried += [root / place] if len(parts) == 1 else []
         path = next((p for p in tried if p.exists()), None)
         if path is None:
             raise DataError(
                 f"'{description}' names '{place}', which is neither "
-                f"'{tried[0]}' nor '{tried[2]}'."
+                f"'{tried[0]}' nor below '{root}'."
             )
         if path.is_dir():
             yield from (p.absolute() for p in find_images(path))
             continue
-        for line in path.read_text().split('\n'):
-            if line.strip():
-                own = path.parent / line.strip()
-                yield own if own.exists() else base / line.strip()
+        for line in read_lines(path):
+            own = next(
+                (p for p in (path.parent / line, base / line) if p.exists()),
+                None,
+            )
+            image = own or finder.find(line, path)
+            if image is None:
+                raise DataError(f"'{path}' names the image '{line}', missing.")
+            yield image.absolute()
 
 
 def _label_of(image: Path) -> Path:
@@ -120,7 +192,8 @@ def _read_label(
     path: Path, picture: Picture, names: list[str], keypoints: bool
 ) -> Iterator[Thing]:
     width, height = picture.width, picture.height
-    for number, line in enumerate(path.read_text().split('\n'), 1):
+    text = path.read_text('utf-8-sig', errors='replace')
+    for number, line in enumerate(text.split('\n'), 1):
         words = line.split()
         if not words:
             continue
