@@ -27,6 +27,8 @@ def names(folder):
     return sorted(path.name for path in folder.glob('*.pth'))
 
 
+@pytest.mark.slow
+@pytest.mark.one_stack
 def test_kills_while_saving(tmp_path):
     """No kill costs more than the save in flight."""
     generator = random.Random(0)
