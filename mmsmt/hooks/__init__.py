@@ -3,11 +3,13 @@
 from .checkpoint import WholeCheckpointHook
 from .guard import GuardHook
 from .saving import SafeCheckpointHook
+from .schedule import ScheduleHook
 from .summary import SummaryHook
 
 __all__ = [
     'GuardHook',
     'SafeCheckpointHook',
+    'ScheduleHook',
     'SummaryHook',
     'WholeCheckpointHook',
 ]

@@ -21,6 +21,7 @@ from mmsmt.errors import UserError
 from mmsmt.registry import HOOKS
 from mmsmt.runs.signals import STOPPER
 from mmsmt.runs.together import raise_together
+from mmsmt.runs.watch import WATCH
 
 from .saving import SafeCheckpointHook
 
@@ -41,14 +42,20 @@ class GuardHook(Hook):
     Args:
         patience (int): Iterations in a row with a loss or gradients that are
             not finite, after which the run stops. Defaults to 1.
+        timeout (float): Seconds that reading a batch, or an iteration, may
+            take where there are several processes; then the run ends and
+            names the one that hangs. 0 for any time. Defaults to 300.
+            Validation and saving may take as long as
+            ``env_cfg.dist_cfg.timeout`` says, 3 hours by default.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, patience: int = 1) -> None:
+    def __init__(self, patience: int = 1, timeout: float = 300) -> None:
         if patience < 1:
             raise ValueError(f'patience must be at least 1, not {patience}')
         self.patience = patience
+        self.timeout = timeout
         self._bad = 0
         self._norm: Tensor | None = None
         self._left_out = False
@@ -59,10 +66,12 @@ class GuardHook(Hook):
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if isinstance(optimizer, Optimizer):
             optimizer.register_step_pre_hook(self._before_step)
+        WATCH.start(self.timeout)
         STOPPER.act_at_once(False)
 
     def after_train(self, runner: Runner) -> None:
         """Let signals act at once again."""
+        WATCH.stop()
         STOPPER.act_at_once(True)
 
     def before_val(self, runner: Runner) -> None:

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
@@ -19,7 +24,8 @@ from mmsmt.errors import UserError
 from mmsmt.registry import HOOKS
 from mmsmt.runs import files
 from mmsmt.runs.records import RunRecord
-from mmsmt.runs.together import raise_together
+from mmsmt.runs.together import average_buffers, raise_together
+from mmsmt.runs.watch import WATCH
 from mmsmt.weights.host_models import bare_model
 
 STOPPED = 'stopped.pth'
@@ -50,6 +56,7 @@ class SafeCheckpointHook(CheckpointHook):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gradients: dict[str, Tensor] = {}
+        self._buffers: list[dict[str, Tensor]] = []
         self._not_finite: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
@@ -67,7 +74,11 @@ class SafeCheckpointHook(CheckpointHook):
             if name in self._gradients:
                 gradient = self._gradients[name].to(parameter)
                 parameter.grad = gradient
-        self._gradients = {}
+        if self._buffers:
+            own = self._buffers[get_rank()]
+            for name, buffer in bare_model(runner.model).named_buffers():
+                buffer.copy_(own[name])
+        self._gradients, self._buffers = {}, []
         self._not_finite = set(_find_not_finite(runner.model))
         folder = Path(self.out_dir)
         if is_main_process():
@@ -135,8 +146,17 @@ class SafeCheckpointHook(CheckpointHook):
             runner (Runner): The runner.
             meta (dict): ``epoch`` and ``iter`` that are finished.
         """
-        if meta['iter'] != self._saved:
-            self._save_resumable(runner, STOPPED, meta, by_epoch=False)
+        if meta['iter'] == self._saved:
+            return
+        # Each process goes on with its own statistics: the unbroken run does
+        # not average them here.
+        own = {
+            name: buffer.cpu()
+            for name, buffer in bare_model(runner.model).named_buffers()
+        }
+        self._buffers = all_gather_object(own)
+        self._save_resumable(runner, STOPPED, meta, by_epoch=False)
+        self._buffers = []
 
     def _save_resumable(
         self, runner: Runner, name: str, meta: dict, by_epoch: bool
@@ -146,6 +166,8 @@ class SafeCheckpointHook(CheckpointHook):
         meta['run'] = dict(processes=get_world_size(), batch=batch)
         last = str(Path(self.out_dir, name))
         runner.message_hub.update_info('last_ckpt', last)
+        if name != STOPPED:
+            average_buffers(runner)
         self._write(
             runner,
             name,
@@ -173,6 +195,7 @@ class SafeCheckpointHook(CheckpointHook):
         error = self._find_bad_weights(runner, name)
         if error is None:
             try:
+                WATCH.begin('')
                 runner.save_checkpoint(
                     self.out_dir,
                     partial.name,
@@ -219,6 +242,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Save gradients that wait for the other half of their batch."""
+        if len(self._buffers) > 1:
+            checkpoint['buffers'] = self._buffers  # by process
         if 'optimizer' not in checkpoint or is_between_updates(runner):
             return
         checkpoint['gradients'] = {
@@ -228,8 +253,11 @@ class SafeCheckpointHook(CheckpointHook):
         }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the saved gradients for the start of the training."""
+        """Keep what each process needs for the start of the training."""
         self._gradients = checkpoint.get('gradients', {})
+        buffers = checkpoint.get('buffers', [])
+        if len(buffers) == get_world_size():
+            self._buffers = buffers
 
     # Validation --------------------------------------------------------------
 
@@ -246,6 +274,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_val(self, runner: Runner) -> None:
         """Save the run before a validation, which may take long."""
+        if self._record is not None:
+            average_buffers(runner)
         # mmengine's FlexibleRunner counts positions in its own way.
         if self._record is not None and isinstance(runner, Runner):
             meta = dict(epoch=runner.epoch, iter=runner.iter)

@@ -40,10 +40,14 @@ class SummaryHook(Hook):
         effective = batch * get_world_size() * accumulate
         total = sum(p.numel() for p in model.parameters())
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        lr = max(
-            group.get('initial_lr', group['lr'])
-            for group in runner.optim_wrapper.param_groups
+        # The wrapper's own list has one more, with the config's settings.
+        optimizer = getattr(
+            runner.optim_wrapper, 'optimizer', runner.optim_wrapper
         )
+        rates = [
+            group.get('initial_lr', group['lr'])
+            for group in optimizer.param_groups
+        ]
         weights = [
             module.loaded_from or 'none: the backbone starts from scratch'
             for module in model.modules()
@@ -57,6 +61,10 @@ class SummaryHook(Hook):
         recipe = scaling.get('base_batch_size')
         if recipe and scaled:  # mmengine's value is per iteration
             recipe = round(recipe * accumulate)
+        given = (cfg.optim_wrapper.get('optimizer') or {}).get('lr')
+        lr = given or max(rates)
+        if given and recipe and scaled:
+            lr *= effective / recipe
         lines = [
             f'data       {len(dataset)} images'
             + (f' in {root}' if root else ''),
@@ -65,7 +73,12 @@ class SummaryHook(Hook):
             f'batch      {effective} = {get_world_size()} processes x {batch}'
             + (f' x {accumulate} accumulated' if accumulate > 1 else '')
             + (f'; the recipe has {recipe}' if recipe else ''),
-            f'lr         {lr:g}',
+            f'lr         {lr:g}'
+            + (
+                f', by parameter {min(rates):g} to {max(rates):g}'
+                if min(rates) < max(rates)
+                else ''
+            ),
         ]
         runner.logger.info('Summary\n' + '\n'.join(f'  {s}' for s in lines))
         if recipe and recipe != effective and not scaled:

@@ -15,6 +15,7 @@ OUR_HOOKS = (
     'mmsmt.WholeCheckpointHook',
     'mmsmt.SummaryHook',
     'mmsmt.GuardHook',
+    'mmsmt.ScheduleHook',
 )
 
 

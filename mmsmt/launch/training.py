@@ -110,6 +110,13 @@ def prepare_training(
         CheckpointError: A checkpoint cannot be read.
         DataError: A file of the datasets is missing, or they have faults.
     """
+    if cfg.get('activation_checkpointing'):
+        raise LaunchError(
+            f'activation_checkpointing={cfg.activation_checkpointing!r} would '
+            "train few of the parameters: mmengine's form stops gradients at "
+            'inputs that need none. Use model.backbone.with_cp=True, which '
+            'saves more.'
+        )
     if amp:
         _use_mixed_precision(cfg)
     if not torch.cuda.is_available():

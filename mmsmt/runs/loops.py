@@ -13,6 +13,7 @@ from mmsmt.registry import LOOPS
 from .explain import explain_loading, explain_memory, name_files
 from .position import PositionedSampler, position_loader, seed_generators
 from .signals import blocked, shield_workers
+from .watch import WATCH
 
 
 class _Position(BaseLoop):
@@ -44,8 +45,15 @@ class _Position(BaseLoop):
         with blocked():
             self._loading = iter(self.dataloader)
         left = skip if self._positioned is None else 0
-        with explain_loading():
-            yield from itertools.islice(self._loading, left, None)
+        batches = itertools.islice(self._loading, left, None)
+        while True:
+            WATCH.begin('loading', self._iter + 1)
+            with explain_loading():
+                batch = next(batches, self)
+            WATCH.begin('')
+            if batch is self:
+                return
+            yield batch
 
     def run(self) -> Any:
         """Train, and end the loader's workers."""
@@ -59,8 +67,10 @@ class _Position(BaseLoop):
     def run_iter(self, *args: Any) -> None:
         """Iterate one batch."""
         seed_generators(self.runner.seed, get_rank(), self._iter)
+        WATCH.begin('computing', self._iter + 1)
         with explain_memory(args[-1]):
             super().run_iter(*args)
+        WATCH.begin('')
 
 
 @LOOPS.register_module()

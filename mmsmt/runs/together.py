@@ -1,13 +1,38 @@
-"""End all processes of a run with one message."""
+"""Let all processes of a run have one state, and end with one message."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import (
+    all_reduce_params,
+    broadcast_object_list,
+    get_world_size,
+    is_main_process,
+)
+from mmengine.runner import Runner
 
 from mmsmt.errors import UserError
 
 Result = TypeVar('Result')
+
+
+def average_buffers(runner: Runner) -> None:
+    """Average batch norm's statistics over all processes.
+
+    Each process collects its own; the first one's alone would be saved.
+
+    Args:
+        runner (Runner): The runner; its model and an averaged one are changed
+            in place.
+    """
+    if get_world_size() == 1:
+        return
+    models = [runner.model]
+    models += [h.ema_model for h in runner.hooks if hasattr(h, 'ema_model')]
+    for model in models:
+        floats = [x for x in model.buffers() if x.is_floating_point()]
+        if floats:
+            all_reduce_params(floats, op='mean')
 
 
 def raise_together(error: UserError | None) -> None:

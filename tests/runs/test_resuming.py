@@ -1,5 +1,6 @@
 """A resumed run equals the unbroken one."""
 
+import re
 import signal
 
 import pytest
@@ -84,14 +85,85 @@ def test_equals_the_unbroken_run(
         monkeypatch.setattr(
             'mmengine.dataset.sampler.sync_random_seed', lambda: 99
         )
-    (tmp_path / 'broken.txt').rename(tmp_path / 'first.txt')
+    first = (tmp_path / 'broken.txt').read_text().split()
+    (tmp_path / 'broken.txt').unlink()
     status, text = tool_of('train', config, '--work-dir', work_dir, '--resume')
     assert status == 0, text
-    for name in (LAST[by_epoch],):
-        assert_equal(
-            weights(tmp_path / 'unbroken', name), weights(work_dir, name)
-        )
+    name = LAST[by_epoch]
+    assert_equal(weights(tmp_path / 'unbroken', name), weights(work_dir, name))
+    if number and not settings:  # nothing is read twice, or left out
+        both = first + (tmp_path / 'broken.txt').read_text().split()[8:]
+        assert both == (tmp_path / 'unbroken.txt').read_text().split()
     assert not (work_dir / 'stopped.pth').exists()
     assert (work_dir / 'record.json').read_text() == (
         tmp_path / 'unbroken/record.json'
     ).read_text()
+
+
+def test_schedule_of_the_config(tool_of, tmp_path):
+    """A resumed run has the rates that its config gives a new one."""
+    longer = [
+        'train_cfg.max_epochs=5',
+        'param_scheduler.1.milestones=[4]',
+        'optim_wrapper.optimizer.lr=0.02',
+    ]
+    config = toy.write_config(tmp_path / 'run.py')
+    assert tool_of('train', config, '--work-dir', tmp_path / 'run')[0] == 0
+    status, text = tool_of(
+        *('train', config, '--work-dir', tmp_path / 'run', '--resume'),
+        *('--cfg-options', *longer),
+    )
+    assert status == 0
+    (line,) = (line for line in text.split('\n') if 'differs from' in line)
+    assert 'initial_lr 0.01 -> 0.02' in line
+    assert 'milestones=[2]' in line and 'milestones=[4]' in line
+    assert 'at a learning rate of 0.02' in line
+    status, whole = tool_of(
+        *('train', config, '--work-dir', tmp_path / 'whole'),
+        *('--cfg-options', *longer),
+    )
+    rates = re.findall(r'Epoch\(train\) +\[[45]\].*lr: ([\d.e+-]+)', whole)
+    assert rates[0] == '2.0000e-02' and rates[-1] == '2.0000e-03'
+    assert re.findall(r'Epoch\(train\) .*lr: ([\d.e+-]+)', text) == rates
+
+
+def test_rate_of_the_summary(tool_of, tmp_path):
+    """Also with factors by parameter and a scaled rate."""
+    config = toy.write_config(
+        tmp_path / 'run.py',
+        auto_scale_lr=dict(base_batch_size=16),
+        **{
+            'optim_wrapper.paramwise_cfg': dict(
+                custom_keys={'layers.0': dict(lr_mult=0.1)}
+            ),
+            'train_cfg.max_epochs': 2,
+        },
+    )
+    options = 'train', config, '--work-dir', tmp_path / 'run'
+    for extra in ([], ['--resume', '--cfg-options', 'train_cfg.max_epochs=3']):
+        status, text = tool_of(*options, '--auto-scale-lr', *extra)
+        assert status == 0
+        assert 'lr         0.0025, by parameter 0.00025 to 0.0025' in text
+        assert 'is not scaled' not in text
+    status, text = tool_of(
+        *('train', config, '--work-dir', tmp_path / 'other'),
+    )
+    assert 'lr         0.01, by parameter 0.001 to 0.01' in text
+    assert 'optim_wrapper.optimizer.lr=0.0025' in text
+
+
+def test_what_cannot_be_equal_is_said(tool_of, tmp_path):
+    config = toy.write_config(tmp_path / 'run.py')
+    assert tool_of('train', config, '--work-dir', tmp_path / 'run')[0] == 0
+    status, text = tool_of(
+        *('train', config, '--work-dir', tmp_path / 'run', '--resume'),
+        *('--cfg-options', 'train_dataloader.batch_size=5'),
+        *('randomness.seed=3', 'train_cfg.max_epochs=4'),
+    )
+    assert status == 0
+    assert '4 -> 5 images a process, seed 0 -> 3' in text
+    status, text = tool_of(
+        *('train', config, '--work-dir', tmp_path / 'new'),
+        *('--cfg-options', 'activation_checkpointing=[layers]'),
+    )
+    assert status == 1 and 'model.backbone.with_cp=True' in text

@@ -13,12 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 from torch import nn
 
+DRAWS = 'TOY_DRAWS'
+"""Environment variable: start of the names of files, one for each process,
+that list the model's random numbers."""
 READ = 'TOY_READ'
 """Environment variable: a file that lists the samples that were read."""
 
@@ -48,11 +52,14 @@ class ToyNoise:
         fail_at: Value of the sample that raises an error.
         kill_at: Value of the sample at which the process is killed.
         seconds: Time that a sample takes.
+        sleep_on: Rank of a process whose thirteenth sample takes for ever.
     """
 
-    def __init__(self, fail_at=None, kill_at=None, seconds: float = 0) -> None:
+    def __init__(
+        self, fail_at=None, kill_at=None, seconds=0.0, sleep_on=None
+    ) -> None:
         self.fail_at, self.kill_at = fail_at, kill_at
-        self.seconds = seconds
+        self.seconds, self.sleep_on, self.calls = seconds, sleep_on, 0
 
     def __call__(self, data: dict) -> dict:
         self.transform(data)
@@ -67,6 +74,9 @@ class ToyNoise:
             with open(os.environ[READ], 'a') as file:
                 file.write(f'{data["value"]}\n')
         time.sleep(self.seconds)
+        self.calls += 1
+        if self.sleep_on == get_rank() and self.calls == 13:
+            time.sleep(1000)
         noise = random.random() + np.random.rand() + torch.rand(())
         data['inputs'] = torch.full((3,), data['value'] / 20) + noise
 
@@ -91,11 +101,15 @@ class ToyModel(BaseModel):
         self.nan_at, self.calls = nan_at, 0
 
     def forward(self, inputs, img_path=None, value=None, mode='tensor', **_):
-        inputs = torch.stack(list(inputs)) + random.random() + np.random.rand()
+        draws = random.random(), np.random.rand(), float(torch.rand(()))
+        inputs = torch.stack(list(inputs)) + sum(draws)
         output = self.layers(inputs.float())
         if mode != 'loss':
             return output
         self.calls += 1
+        if DRAWS in os.environ:
+            with open(f'{os.environ[DRAWS]}{get_rank()}', 'a') as file:
+                file.write(f'{draws}\n')
         loss = (output - 1).square().mean()
         if self.calls in self.nan_at:
             loss = loss * float('nan')
@@ -123,13 +137,15 @@ class ToyAccident(Hook):
         after: Number of the iteration after which it happens, from 1.
         in_val: Number of the epoch in whose validation it happens instead.
         signal: The signal.
+        rank: Of the process.
     """
 
-    def __init__(self, after=None, in_val=None, signal=None) -> None:
+    def __init__(self, after=None, in_val=None, signal=None, rank=0) -> None:
         self.after, self.in_val, self.signal = after, in_val, signal
+        self.rank = rank
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
-        if runner.iter + 1 == self.after:
+        if runner.iter + 1 == self.after and get_rank() == self.rank:
             self.happen()
 
     def after_val_iter(self, runner, *args, **kwargs) -> None:
@@ -152,6 +168,26 @@ class ToySpoil(Hook):
     def after_train_epoch(self, runner) -> None:
         if runner.epoch + 1 == self.epoch:
             runner.model.layers[0].bias.data[0] = float('nan')
+
+
+@HOOKS.register_module()
+class ToyStatistics(Hook):
+    """Save a process's own running mean, and the one that it validates."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        self.save(runner, 'own')
+
+    def before_val_iter(self, runner, *args, **kwargs) -> None:
+        self.save(runner, 'seen')
+
+    def save(self, runner, name: str) -> None:
+        mean = runner.model.module.layers[1].running_mean
+        torch.save(mean.clone(), f'{self.file}{get_rank()}.{name}')
 
 
 @HOOKS.register_module()
