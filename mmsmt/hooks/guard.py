@@ -2,7 +2,8 @@
 
 import math
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,9 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.optim import Optimizer
 
 from mmsmt.errors import UserError
 from mmsmt.registry import HOOKS
@@ -63,9 +64,10 @@ class GuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Watch the optimizer's steps; let signals wait for their end."""
-        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
-        if isinstance(optimizer, Optimizer):
-            optimizer.register_step_pre_hook(self._before_step)
+        wrapper = runner.optim_wrapper
+        # Hooks of the optimizer itself are off once torch 2.1 has compiled.
+        if isinstance(wrapper, OptimWrapper):
+            wrapper.step = partial(self._step, runner, wrapper.step)
         WATCH.start(self.timeout)
         STOPPER.act_at_once(False)
 
@@ -83,20 +85,21 @@ class GuardHook(Hook):
         """Let signals wait again, if the training goes on."""
         STOPPER.act_at_once(not self._training)
 
-    def _before_step(
-        self, optimizer: Optimizer, args: tuple, kwargs: dict
+    def _step(
+        self, runner: Runner, step: Callable[..., None], **kwargs: Any
     ) -> None:
-        """Leave the update out if its gradients are not finite."""
-        parameters = [
-            p for group in optimizer.param_groups for p in group['params']
-        ]
+        """Update the weights, unless gradients are not finite."""
+        groups = runner.optim_wrapper.optimizer.param_groups
+        parameters = [p for group in groups for p in group['params']]
         self._norm = _total_norm([p.grad for p in parameters])
-        # A fused step with a loss scaler leaves it out by itself.
-        scaled = getattr(optimizer, 'found_inf', None) is not None
-        if not scaled and not torch.isfinite(self._norm):
+        scaler = _find_scaler(runner)
+        if scaler is not None:  # it leaves the update out by itself
+            self._norm = self._norm / scaler.get_scale()
+        elif not torch.isfinite(self._norm):
             self._left_out = True
             for parameter in parameters:
                 parameter.grad = None
+        step(**kwargs)
 
     def after_train_iter(
         self,
@@ -120,7 +123,10 @@ class GuardHook(Hook):
         number, bad = state.tolist()
         if not bad:
             self._bad = 0
-        elif not _is_scaled(runner):
+        # A scaler that has come down below 1 does not help.
+        elif (scaler := _find_scaler(runner)) is None or (
+            scaler.get_scale() < 1
+        ):
             self._bad += 1
             if self._bad >= self.patience:
                 self._fail(runner, loss, _find_images(data_batch))
@@ -185,15 +191,10 @@ def _total_norm(gradients: Sequence[Tensor | None]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
-def _is_scaled(runner: Runner) -> bool:
-    """Return True if a loss scaler deals with gradients out of range.
-
-    One that has come down below 1 does not help.
-    """
+def _find_scaler(runner: Runner) -> torch.cuda.amp.GradScaler | None:
+    """Return what scales the losses; None if nothing does."""
     scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
-    return (
-        scaler is not None and scaler.is_enabled() and scaler.get_scale() >= 1
-    )
+    return scaler if scaler is not None and scaler.is_enabled() else None
 
 
 def _find_saving(runner: Runner) -> SafeCheckpointHook | None:

@@ -12,6 +12,8 @@ from test_resuming import assert_equal, weights
 
 from mmsmt.runs.checkpoints import find_newest
 
+pytestmark = pytest.mark.one_stack
+
 
 @pytest.fixture
 def train_two(fork, root, tmp_path):
