@@ -12,6 +12,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
+from mmsmt.data.configured import type_name
+
 from .config import LaunchError
 from .cpu import keep_freed_memory
 
@@ -36,8 +38,18 @@ def connect_processes(cfg: Config) -> None:
         cfg (Config): The config, changed in place.
 
     Raises:
-        LaunchError: The launcher is for GPUs only.
+        LaunchError: The launcher or the strategy is for GPUs only.
     """
+    strategy = type_name(cfg.get('strategy') or {})
+    if not torch.cuda.is_available() and strategy not in (
+        'None',
+        'SingleDeviceStrategy',
+    ):
+        raise LaunchError(
+            f"strategy={strategy}: mmengine's strategies of several processes "
+            'need GPUs. Without them, leave strategy and runner_type out: '
+            'dist_train.sh trains with DDP over gloo.'
+        )
     if cfg.launcher == 'none':
         return
     env = cfg.setdefault('env_cfg', {})

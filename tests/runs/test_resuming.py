@@ -4,20 +4,10 @@ import re
 import signal
 
 import pytest
-import torch
 from support import toy
+from support.toy import assert_equal, weights
 
 from mmsmt.runs.checkpoints import find_newest
-
-
-def weights(folder, name):
-    return torch.load(folder / name, weights_only=False)['state_dict']
-
-
-def assert_equal(one, other):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
 
 
 LAST = {True: 'epoch_3.pth', False: 'iter_15.pth'}

@@ -227,3 +227,17 @@ def test_strange_settings(tool_of, tmp_path):
         'train', config, '--work-dir', tmp_path / 'b', '--auto-scale-lr'
     )
     assert status == 1 and 'auto_scale_lr.base_batch_size' in text
+
+
+def test_strategies_need_gpus(tool_of, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    config = toy.write_config(
+        tmp_path / 'run.py',
+        runner_type='FlexibleRunner',
+        strategy=dict(type='FSDPStrategy'),
+    )
+    status, text = tool_of('train', config, '--work-dir', tmp_path / 'run')
+    assert status == 1 and 'strategy=FSDPStrategy' in text
+    assert 'need GPUs' in text

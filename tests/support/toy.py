@@ -200,6 +200,18 @@ class ToyNews(Hook):
         print('saved', runner.iter, flush=True)
 
 
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """Read the weights of a checkpoint of this project's own runs."""
+    return torch.load(folder / name, weights_only=False)['state_dict']
+
+
+def assert_equal(one: dict, other: dict) -> None:
+    """Require the same weights, bit for bit."""
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
 def _run(args: list[str], log: Path) -> None:
     """Run ``mmsmt`` with its output in a file."""
     from mmsmt import cli

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 from support import toy
-from test_resuming import assert_equal, weights
+from support.toy import assert_equal, weights
 
 from mmsmt.runs.checkpoints import find_newest
 
