@@ -9,7 +9,6 @@ from support.toy import assert_equal, weights
 
 from mmsmt.runs.checkpoints import find_newest
 
-
 LAST = {True: 'epoch_3.pth', False: 'iter_15.pth'}
 EMA = [dict(type='EMAHook', momentum=0.1)]
 
