@@ -88,8 +88,10 @@ def choose_start(
     elif resume:
         return _resume_from(cfg, folder, resume)
     present, problems = find_all(folder)
-    if present or problems:
-        last = present[0].path.name if present else 'damaged checkpoints'
+    best = sorted(path.name for path in folder.glob('best_*.pth'))
+    if present or problems or best:
+        names = [checkpoint.path.name for checkpoint in present] + best
+        last = names[0] if names else 'damaged checkpoints'
         raise LaunchError(
             f"'{cfg.work_dir}' holds a run already, up to {last}. Use "
             '--resume to resume it, or another --work-dir.'

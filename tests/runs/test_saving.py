@@ -142,6 +142,12 @@ def test_damaged_checkpoints_are_passed_over(tool_of, tmp_path):
         path.write_bytes(b'')
     status, text = tool_of('train', config, '--work-dir', work_dir, '--resume')
     assert status == 1 and 'No checkpoint' in text
+    for path in work_dir.glob('epoch_*.pth'):  # a best one alone stays too
+        path.unlink()
+    for path in work_dir.glob('best_*.pth'):
+        path.write_bytes(whole)
+    status, text = tool_of('train', config, '--work-dir', work_dir)
+    assert status == 1 and 'holds a run already, up to best_toy' in text
 
 
 def test_nothing_to_resume_yet(tool_of, tmp_path):
