@@ -10,7 +10,7 @@ from mmsmt.weights.reading import summarize
 
 from .configured import build_lazily, type_name
 from .findings import Findings
-from .images import SUFFIXES, look_at, report_faults
+from .images import count_suffixes, look_at, report_faults
 from .parallel import map_files
 from .summary import Summary
 
@@ -93,17 +93,14 @@ def _warn_of_other_suffixes(
     where: str, folder: Path, count: int, findings: Findings
 ) -> None:
     """Warn of images that are not read for their suffix."""
-    suffixes = Counter(
-        path.suffix
-        for path in folder.rglob('*')
-        if path.suffix.lower() in SUFFIXES
-    )
-    if sum(suffixes.values()) > count:
+    suffixes = count_suffixes(folder)
+    total = sum(suffixes.values())
+    if total > count:
         findings.warn(
             where,
-            f'{sum(suffixes.values()) - count} of {sum(suffixes.values())} '
-            f'images in {folder} are not read: they end in '
-            f'{summarize(suffixes)}; extensions of the dataset says which are',
+            f'{total - count} of {total} images in {folder} are not read: '
+            f'they end in {summarize(suffixes)}; extensions of the dataset '
+            'says which are',
         )
 
 

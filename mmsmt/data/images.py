@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,6 +106,15 @@ def look_at(
         item (tuple): The file, and its annotated height and width in pixels.
     """
     return describe_fault(*item)
+
+
+def count_suffixes(folder: Path) -> Counter:
+    """Count the images below a folder by their suffixes."""
+    return Counter(
+        path.suffix
+        for path in folder.rglob('*')
+        if path.suffix.lower() in SUFFIXES
+    )
 
 
 def _list_files(folder: str) -> set[str]:

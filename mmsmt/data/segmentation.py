@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from .configured import build_lazily, type_name
 from .findings import Findings
 from .images import (
     DEEP,
-    SUFFIXES,
+    count_suffixes,
     describe_fault,
     displayed_size,
     open_image,
@@ -217,7 +216,7 @@ def _check_reduce_zero_label(
 
 def _describe_no_image(folder: Path, suffix: str) -> tuple[str, str]:
     """Say what lies in a folder without an image of the suffix."""
-    found = Counter(_iter_suffixes(folder))
+    found = count_suffixes(folder)
     if not found:
         return 'it has no image', 'Set data_prefix to the folder of images.'
     other, count = found.most_common(1)[0]
@@ -236,11 +235,11 @@ def _warn_of_other_suffixes(
     masks = Path(dataset.data_prefix.get('seg_map_path') or folder)
     if folder == masks:
         return
-    others = Counter(
-        suffix
-        for suffix in _iter_suffixes(folder)
+    others = {
+        suffix: count
+        for suffix, count in count_suffixes(folder).items()
         if not dataset.img_suffix.endswith(suffix)
-    )
+    }
     if others:
         findings.warn(
             where,
@@ -248,12 +247,6 @@ def _warn_of_other_suffixes(
             f'{summarize(others)}, not in {dataset.img_suffix!r}: they are '
             'not read',
         )
-
-
-def _iter_suffixes(folder: Path) -> Iterator[str]:
-    for path in folder.rglob('*'):
-        if path.suffix.lower() in SUFFIXES:
-            yield path.suffix
 
 
 def _join(values: set[int]) -> str:

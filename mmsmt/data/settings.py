@@ -65,7 +65,8 @@ def _check_metric(
 
 def _check_topk(cfg: Config, findings: Findings) -> None:
     """Check that a classifier has as many classes as a metric ranks."""
-    number = (cfg.model.get('head') or {}).get('num_classes')
+    model = cfg.get('model') or {}
+    number = (model.get('head') or {}).get('num_classes')
     for split in ('val', 'test'):
         for evaluator in iter_evaluators(cfg, split):
             topk = evaluator.get('topk', 1)

@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import zipfile
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from mmsmt.errors import UserError
 from mmsmt.registry import HOOKS
 from mmsmt.runs import files
+from mmsmt.runs.checkpoints import find_damage
 from mmsmt.runs.records import RunRecord
 from mmsmt.runs.together import average_buffers, raise_together
 from mmsmt.runs.watch import WATCH
@@ -72,8 +72,7 @@ class SafeCheckpointHook(CheckpointHook):
             return
         for name, parameter in bare_model(runner.model).named_parameters():
             if name in self._gradients:
-                gradient = self._gradients[name].to(parameter)
-                parameter.grad = gradient
+                parameter.grad = self._gradients[name].to(parameter)
         if self._buffers:
             own = self._buffers[get_rank()]
             for name, buffer in bare_model(runner.model).named_buffers():
@@ -204,7 +203,10 @@ class SafeCheckpointHook(CheckpointHook):
                     **settings,
                 )
                 if is_main_process():
-                    _check(partial)
+                    if damaged := find_damage(partial):
+                        raise OSError(
+                            f'{damaged} in it is not what was written'
+                        )
                     files.finish(path)
             except OSError as cause:
                 free = shutil.disk_usage(self.out_dir).free
@@ -244,7 +246,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Save gradients that wait for the other half of their batch."""
         if len(self._buffers) > 1:
             checkpoint['buffers'] = self._buffers  # by process
-        if 'optimizer' not in checkpoint or is_between_updates(runner):
+        if 'optimizer' not in checkpoint or _is_between_updates(runner):
             return
         checkpoint['gradients'] = {
             name: parameter.grad.cpu()
@@ -274,10 +276,11 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_val(self, runner: Runner) -> None:
         """Save the run before a validation, which may take long."""
-        if self._record is not None:
-            average_buffers(runner)
+        if self._record is None:
+            return
+        average_buffers(runner)
         # mmengine's FlexibleRunner counts positions in its own way.
-        if self._record is not None and isinstance(runner, Runner):
+        if isinstance(runner, Runner):
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self.save_stopped(runner, meta)
 
@@ -336,23 +339,10 @@ class SafeCheckpointHook(CheckpointHook):
         )
 
 
-def is_between_updates(runner: Runner) -> bool:
+def _is_between_updates(runner: Runner) -> bool:
     """Return True if no gradients wait for a later update."""
     wrapper = runner.optim_wrapper
     return not isinstance(wrapper, OptimWrapper) or wrapper.should_update()
-
-
-def _check(path: Path) -> None:
-    """Read a checkpoint again and compare it with its checksums.
-
-    Raises:
-        OSError: The file is damaged.
-    """
-    if not zipfile.is_zipfile(path):  # torch.save's old format has none
-        return
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise OSError(f'{damaged} in it is not what was written')
 
 
 def _find_not_finite(model: nn.Module) -> list[str]:

@@ -86,7 +86,7 @@ def check_classes_of(
         summaries (Mapping[str, Summary]): Contents by split.
         findings (Findings): Extended in place.
     """
-    meta = read_checkpoint(checkpoint).get('meta')
+    meta = read_checkpoint(checkpoint, lazily=True).get('meta')
     data = (meta.get('dataset_meta') if isinstance(meta, dict) else {}) or {}
     given = data.get('classes') or data.get('CLASSES')
     named = [data.classes for data in summaries.values() if data.classes]

@@ -14,12 +14,12 @@ from .config import LaunchError
 
 
 class Start(NamedTuple):
-    """Where a run starts.
+    """Checkpoint and seed that a run starts from.
 
     Args:
         load_from (str | None): A checkpoint.
-        resume (bool): Go on with its run.
-        seed (int | None): Seed of the run that goes on.
+        resume (bool): Resume its run.
+        seed (int | None): Seed of the run that is resumed.
     """
 
     load_from: str | None

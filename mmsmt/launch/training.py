@@ -146,7 +146,7 @@ def _choose_start(
 ) -> Start:
     """Decide where the run starts, and check what it reads."""
     start = choose_start(cfg, resume, finetune)
-    if start.load_from:
+    if start.load_from and not start.resume:  # which was read to choose it
         start = start._replace(load_from=read_safely(start.load_from))
     splits = ['train', 'val'] if cfg.get('val_dataloader') else ['train']
     check_data_files(cfg, [f'{split}_dataloader' for split in splits])

@@ -1,1 +1,1 @@
-"""What a run needs so that nothing is lost: whole files, position, stop."""
+"""Save, stop and resume runs so that nothing is lost."""

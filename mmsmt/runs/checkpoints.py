@@ -33,13 +33,26 @@ class Checkpoint(NamedTuple):
             CheckpointError: It is damaged, or refused.
         """
         read_checkpoint(self.path)
-        if zipfile.is_zipfile(self.path):
-            with zipfile.ZipFile(self.path) as archive:
-                if damaged := archive.testzip():
-                    raise CheckpointError(
-                        f"'{self.path}' is damaged: {damaged} in it has not "
-                        'its checksum.'
-                    )
+        if damaged := find_damage(self.path):
+            raise CheckpointError(
+                f"'{self.path}' is damaged: {damaged} in it has not its "
+                'checksum.'
+            )
+
+
+def find_damage(path: Path) -> str | None:
+    """Find a part of a checkpoint that does not have its checksum.
+
+    Args:
+        path (Path): The file; torch.save's old format has no checksums.
+
+    Returns:
+        str | None: Name of the part in the file, None if all is whole.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def describe(path: Path) -> Checkpoint | None:

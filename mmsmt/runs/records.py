@@ -1,4 +1,4 @@
-"""What a run reached, in a small file beside its checkpoints."""
+"""Record the best checkpoints and the last validation of a run."""
 
 import json
 from pathlib import Path

@@ -22,7 +22,7 @@ class StopRun(SystemExit):
 
 
 class Stopper:
-    """What a signal asked this process to do.
+    """Record of the first signal that this process received.
 
     While ``at_once`` is set, a signal raises :class:`StopRun` where it
     arrives; otherwise the run asks for ``number`` where it can stop.

@@ -96,7 +96,7 @@ def test_one_message(train_two, tmp_path):
 
 @pytest.mark.slow
 def test_statistics_are_averaged(train_two, tmp_path):
-    """What is validated and saved is the mean of both processes."""
+    """Validate and save the mean of both processes' statistics."""
     hooks = [dict(type='ToyStatistics', file=str(tmp_path / 'rank'))]
     for by_epoch in (True, False):
         config = toy.write_config(

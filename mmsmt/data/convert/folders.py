@@ -5,7 +5,7 @@ from pathlib import Path
 from mmsmt.data.files import DataError
 
 from .records import Collection, Picture
-from .sources import find_images, split_of_name
+from .sources import find_images, is_hidden, split_of_name
 
 
 def read_folders(root: Path) -> Collection | None:
@@ -72,7 +72,5 @@ def _descend(folder: Path) -> Path:
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(
-        p
-        for p in folder.iterdir()
-        if p.is_dir() and p.name[0] != '.' and p.name != '__MACOSX'
+        p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)
     )

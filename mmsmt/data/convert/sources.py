@@ -70,13 +70,16 @@ def find_files(folder: Path, suffixes: str | tuple[str, ...]) -> list[Path]:
     return [p for p in _walk(folder) if p.name.lower().endswith(suffixes)]
 
 
+def is_hidden(name: str) -> bool:
+    """Check that a name is a hidden one, or a folder that macOS adds."""
+    return name[0] == '.' or name == '__MACOSX'
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(
-            f for f in folders if f[0] != '.' and f != '__MACOSX'
-        )
+        folders[:] = sorted(f for f in folders if not is_hidden(f))
         for name in sorted(names):
-            if name[0] != '.':
+            if not is_hidden(name):
                 yield Path(parent, name)
 
 

@@ -20,6 +20,7 @@ from .sources import (
 )
 
 NAMES = ('classes.txt', 'obj.names', 'labels.txt')
+DESCRIPTIONS = ('data', 'dataset')
 
 
 def find_description(root: Path) -> Path | None:
@@ -34,27 +35,21 @@ def find_description(root: Path) -> Path | None:
         if len(path.relative_to(root).parts) <= 2
     ]
     # Settings of a training may have names too.
-    files.sort(key=lambda p: (p.stem not in ('data', 'dataset'), p))
+    files.sort(key=lambda p: (p.stem not in DESCRIPTIONS, p))
     for path in files:
         try:
             content = _read_yaml(path)
         except DataError:
-            if path.stem in ('data', 'dataset'):
+            if path.stem in DESCRIPTIONS:
                 raise
             continue
-        if 'names' in content and {'train', 'val', 'nc', 'path'} & set(
-            content
-        ):
+        described = {'train', 'val', 'nc', 'path'} & set(content)
+        if 'names' in content and (described or path.stem in DESCRIPTIONS):
             return path
-        if 'names' in content and path.stem in ('data', 'dataset'):
-            return path
-    labels = find_labels(root)
-    lists = [p for p in find_files(root, '.txt') + find_files(root, '.names')]
-    for name in NAMES:
-        for path in lists:
-            if path.name == name and labels:
-                return path
-    return None
+    if not find_labels(root):
+        return None
+    lists = [p for p in find_files(root, NAMES) if p.name in NAMES]
+    return min(lists, key=lambda p: NAMES.index(p.name), default=None)
 
 
 def find_labels(root: Path) -> list[Path]:
