@@ -21,6 +21,7 @@ from mmsmt.data import digits
 from mmsmt.errors import UserError
 from mmsmt.optim import cpu_has_bf16
 from mmsmt.paths import configs_dir
+from mmsmt.runs.checkpoints import find_all
 
 from .pictures import BOX, MASK, draw_curve, draw_predictions
 from .progress import run_with_progress
@@ -109,11 +110,9 @@ def train(config: str, data: Path, work_dir: Path, epochs: int) -> dict:
 
 
 def find_last_epoch(work_dir: Path) -> int:
-    """Return the last saved epoch, or 0."""
-    last = work_dir / 'last_checkpoint'
-    if not last.is_file():
-        return 0
-    return int(Path(last.read_text().strip()).stem.split('_')[-1])
+    """Return the last finished epoch that is saved, or 0."""
+    found, _ = find_all(work_dir)
+    return found[0].epoch if found else 0
 
 
 def read_records(work_dir: Path) -> list[dict]:

@@ -7,6 +7,7 @@ import time
 import pytest
 from support import toy
 
+from mmsmt.demo.command import find_last_epoch
 from mmsmt.hooks import GuardHook
 from mmsmt.runs.checkpoints import find_newest
 
@@ -52,6 +53,7 @@ def test_signals(tmp_path, number, everywhere):
     assert toy.children_of(process.pid) == []
     last = (work_dir / 'last_checkpoint').read_text()
     assert last == str(newest.path)
+    assert find_last_epoch(work_dir) == newest.epoch  # the demo resumes it
 
 
 @pytest.mark.slow
