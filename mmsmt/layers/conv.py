@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
@@ -45,7 +46,8 @@ def conv_bn(
     ):
         x = _fused(conv, bn, x)
     else:
-        x = bn(conv(x))
+        # On a GPU the convolution may be computed in dense NCHW memory.
+        x = bn(conv(x).contiguous(memory_format=torch.channels_last))
     return F.relu(x, inplace=stock) if relu else x
 
 

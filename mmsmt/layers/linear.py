@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmsmt.execution.contracts import is_compiling, is_stock
 
-from .maps import nchw, nhwc
+from .maps import nchw, nhwc, on_gpu
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in (
     'x86_64',
@@ -35,12 +35,31 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     return nchw(layer(nhwc(x)))
 
 
+def linear_heads(layer: nn.Module, x: Tensor, num_heads: int) -> list[Tensor]:
+    """Apply a linear layer and split its result into maps to convolve.
+
+    Args:
+        layer (nn.Module): ``nn.Linear`` or its replacement.
+        x (Tensor): Map, (B, in_features, H, W).
+        num_heads (int): Number of equal parts N.
+
+    Returns:
+        list[Tensor]: N maps of (B, out_features / N, H, W), in the memory
+        layout that suits grouped convolutions.
+    """
+    if not on_gpu(x):
+        return linear_parts(layer, x, num_heads)
+    heads = layer(nhwc(x)).unflatten(3, (num_heads, -1))
+    # One copy for all heads.
+    return list(heads.permute(3, 0, 4, 1, 2).contiguous().unbind())
+
+
 def linear_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
     """Apply a linear layer and split its result by channels.
 
-    A stock ``nn.Linear`` is computed by a product for each part, so that each
-    result is dense, as convolutions require; a slice of one wide product would
-    have to be copied.
+    On a CPU a stock ``nn.Linear`` is computed by a product for each part, so
+    that each result is dense, as convolutions require; a slice of one wide
+    product would have to be copied. On a GPU starting kernels takes longer.
 
     Args:
         layer (nn.Module): ``nn.Linear`` or its replacement.
@@ -50,7 +69,7 @@ def linear_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
     Returns:
         list[Tensor]: Maps of (B, out_features / parts, H, W).
     """
-    if type(layer) is not nn.Linear or not is_stock(layer):
+    if on_gpu(x) or type(layer) is not nn.Linear or not is_stock(layer):
         y = nchw(layer(nhwc(x)))
         return [y[:, part] for part in _slices(y.shape[1], parts)]
     slices = _slices(layer.out_features, parts)

@@ -33,6 +33,15 @@ def layer_scale(x: Tensor, gamma: Tensor | None) -> Tensor:
     return x if gamma is None else x * gamma[:, None, None]
 
 
+def on_gpu(x: Tensor) -> bool:
+    """Check for CUDA, where grouped convolutions suit dense NCHW memory.
+
+    In channels-last memory cuDNN takes 2 to 7 times as long for gradients of
+    SAA's grouped convolution, 3 times for those of 9 x 9 depth-wise ones.
+    """
+    return x.device.type == 'cuda'
+
+
 def interleave(maps: Sequence[Tensor]) -> Tensor:
     """Interleave the channels of N maps.
 
@@ -42,5 +51,7 @@ def interleave(maps: Sequence[Tensor]) -> Tensor:
     Returns:
         Tensor: (B, C, H, W): channel 0 of each map, channel 1 of each, ...
     """
+    if on_gpu(maps[0]):
+        return torch.stack(maps, dim=2).flatten(1, 2)
     # Stacking on a new last axis concatenates and shuffles in one copy.
     return nchw(torch.stack([nhwc(x) for x in maps], dim=-1).flatten(3))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmsmt.execution import run
 from mmsmt.layers.attention import attention
 from mmsmt.layers.conv import conv_bn, conv_plus_input, is_local
-from mmsmt.layers.linear import linear, linear_parts
+from mmsmt.layers.linear import linear, linear_heads, linear_parts
 from mmsmt.layers.maps import LayerNorm2d, interleave, layer_scale
 from mmsmt.registry import MODELS
 
@@ -187,7 +187,7 @@ class ScaleAwareModulation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        heads = linear_parts(self.s, x, self.num_heads)
+        heads = linear_heads(self.s, x, self.num_heads)
         modulator = self.saa(*self.mhmc(*heads))
         return linear(self.proj, modulator * linear(self.v, x))
 
