@@ -9,7 +9,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 
 BEAT = 2.0
-"""Seconds between two signs of life."""
+"""Seconds between two signs of life, but at most a quarter of the limit."""
 FIRST = 6
 """Factor of the time that the first iteration may take: it may compile."""
 
@@ -67,10 +67,8 @@ class Watch:
         self, store: torch.distributed.Store, stop: threading.Event
     ) -> None:
         rank, world = get_rank(), get_world_size()
-        for beat in range(2**62):
-            store.set(
-                str(rank), f'{beat} {self._iteration} {self._what or "else"}'
-            )
+        while True:
+            self._give_sign(store, rank)
             limit = self._seconds * (FIRST if self._first else 1)
             late = time.monotonic() - self._since > limit
             if self._what and late:
@@ -78,8 +76,16 @@ class Watch:
                 if store.add('found', 1) == 1:
                     print(f'\nError: {message}', file=sys.stderr, flush=True)
                 os._exit(1)
-            if stop.wait(BEAT):
+            if stop.wait(self._beat):
                 return
+
+    @property
+    def _beat(self) -> float:
+        return min(BEAT, self._seconds / 4)
+
+    def _give_sign(self, store: torch.distributed.Store, rank: int) -> None:
+        what = self._what or 'else'
+        store.set(str(rank), f'{time.monotonic()} {self._iteration} {what}')
 
     def _compare(
         self, store: torch.distributed.Store, rank: int, world: int
@@ -87,7 +93,9 @@ class Watch:
         """Find out which process holds up the others."""
         others = [i for i in range(world) if i != rank]
         before = {i: _read(store, i) for i in others}
-        time.sleep(4 * BEAT)
+        for _ in range(4):
+            time.sleep(self._beat)
+            self._give_sign(store, rank)  # another may compare too
         after = {i: _read(store, i) for i in others}
         silent = [i for i in others if before[i] == after[i]]
         after[rank] = ['', str(self._iteration), self._what]
