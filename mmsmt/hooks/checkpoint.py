@@ -37,7 +37,8 @@ class WholeCheckpointHook(Hook):
         state = host_models.match_names(model, checkpoint)
         # mmengine loads the weights under this key only.
         checkpoint['state_dict'] = state
-        problems = weights.describe_mismatches(model.state_dict(), state)
+        expected = host_models.whole_state_dict(runner.model)
+        problems = weights.describe_mismatches(expected, state)
         if not problems:
             return
         # A resumed run has the same model.
@@ -50,4 +51,10 @@ class WholeCheckpointHook(Hook):
                 f'{host_models.HOW_TO_FINETUNE}'
             )
         runner.logger.warning(f'The checkpoint is loaded in part.\n{problems}')
+        if host_models.is_sharded(runner.model):  # which raises for shapes
+            state = {
+                name: value
+                for name, value in state.items()
+                if name in expected and value.shape == expected[name].shape
+            }
         checkpoint['state_dict'] = host_models.allow_partial_load(state)

@@ -26,7 +26,7 @@ from mmsmt.runs.checkpoints import find_damage
 from mmsmt.runs.records import RunRecord
 from mmsmt.runs.together import average_buffers, raise_together
 from mmsmt.runs.watch import WATCH
-from mmsmt.weights.host_models import bare_model
+from mmsmt.weights.host_models import bare_model, is_sharded
 
 STOPPED = 'stopped.pth'
 """Checkpoint of a run that stopped between two regular ones."""
@@ -246,7 +246,15 @@ class SafeCheckpointHook(CheckpointHook):
         """Save gradients that wait for the other half of their batch."""
         if len(self._buffers) > 1:
             checkpoint['buffers'] = self._buffers  # by process
-        if 'optimizer' not in checkpoint or _is_between_updates(runner):
+        if is_sharded(runner.model):
+            # FSDP's tensors have attributes, which safe loading may refuse.
+            for name, value in checkpoint['state_dict'].items():
+                checkpoint['state_dict'][name] = value.detach()
+        if (
+            'optimizer' not in checkpoint
+            or _is_between_updates(runner)
+            or is_sharded(runner.model)
+        ):
             return
         checkpoint['gradients'] = {
             name: parameter.grad.cpu()
@@ -347,22 +355,27 @@ def _is_between_updates(runner: Runner) -> bool:
 
 def _find_not_finite(model: nn.Module) -> list[str]:
     """Return the names of weights and statistics with inf or NaN."""
-    return [
-        name
-        for name, value in bare_model(model).state_dict().items()
+    bare = bare_model(model)
+    own = [
+        name.replace('_fsdp_wrapped_module.', '')
+        for name, value in (*bare.named_parameters(), *bare.named_buffers())
         if value.is_floating_point() and not torch.isfinite(value).all()
     ]
+    # Another process may have another part of the model.
+    return sum(all_gather_object(own), []) if is_sharded(model) else own
 
 
 def _estimate_sizes(runner: Runner) -> tuple[int, int]:
     """Return the bytes of a whole checkpoint and of one of weights alone."""
     model = bare_model(runner.model)
-    weights = sum(v.nbytes for v in model.state_dict().values())
+    tensors = (*model.parameters(), *model.buffers())
+    parts = get_world_size() if is_sharded(runner.model) else 1
+    weights = parts * sum(v.nbytes for v in tensors)
     if any(hasattr(hook, 'ema_model') for hook in runner.hooks):
         weights *= 2
     state = 0
     for group in runner.optim_wrapper.param_groups:
         # Adam and its kin keep two values, SGD one if it has momentum.
         values = 2 if 'betas' in group else bool(group.get('momentum'))
-        state += values * sum(p.nbytes for p in group['params'])
+        state += values * parts * sum(p.nbytes for p in group['params'])
     return weights + state, weights

@@ -2,13 +2,13 @@
 
 import logging
 
-from mmengine.dist import get_world_size, master_only
+from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmsmt.models import SMT
 from mmsmt.registry import HOOKS
-from mmsmt.weights.host_models import bare_model
+from mmsmt.weights.host_models import bare_model, is_sharded
 
 
 @HOOKS.register_module()
@@ -28,18 +28,22 @@ class SummaryHook(Hook):
         where = runner.cfg.get('load_from') or runner.work_dir
         self.loaded = f'{what} from {where}'
 
-    @master_only
     def before_train(self, runner: Runner) -> None:
         """Log the summary."""
         model = bare_model(runner.model)
+        total = sum(p.numel() for p in model.parameters())
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        if is_sharded(runner.model):
+            parts = all_gather_object((total, trained))
+            total, trained = map(sum, zip(*parts))
+        if not is_main_process():
+            return
         loader = runner.train_dataloader
         dataset = loader.dataset
         cfg = runner.cfg
         batch = loader.batch_size or loader.batch_sampler.batch_size
         accumulate = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         effective = batch * get_world_size() * accumulate
-        total = sum(p.numel() for p in model.parameters())
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         # The wrapper's own list has one more, with the config's settings.
         optimizer = getattr(
             runner.optim_wrapper, 'optimizer', runner.optim_wrapper

@@ -24,6 +24,12 @@ def launched_rank() -> int:
     return int(environ.get('RANK', environ.get('SLURM_PROCID', 0)))
 
 
+NEED_GPUS = (
+    'DDPStrategy',
+    'FSDPStrategy',
+    'DeepSpeedStrategy',
+    'ColossalAIStrategy',
+)
 TIMEOUT = 3 * 60 * 60
 """Seconds that processes wait for one that evaluates, checks or saves."""
 
@@ -40,15 +46,16 @@ def connect_processes(cfg: Config) -> None:
     Raises:
         LaunchError: The launcher or the strategy is for GPUs only.
     """
-    strategy = type_name(cfg.get('strategy') or {})
-    if not torch.cuda.is_available() and strategy not in (
-        'None',
-        'SingleDeviceStrategy',
-    ):
+    strategy = type_name(cfg.get('strategy') or {}).rpartition('.')[2]
+    if strategy in NEED_GPUS and not torch.cuda.is_available():
         raise LaunchError(
-            f"strategy={strategy}: mmengine's strategies of several processes "
-            'need GPUs. Without them, leave strategy and runner_type out: '
-            'dist_train.sh trains with DDP over gloo.'
+            f'strategy={strategy} needs GPUs. Without them, leave strategy '
+            'and runner_type out: dist_train.sh trains with DDP over gloo.'
+        )
+    if strategy in NEED_GPUS and cfg.launcher == 'none':
+        raise LaunchError(
+            f'strategy={strategy} needs a launcher, for one GPU too: '
+            'bash tools/dist_train.sh CONFIG GPUS'
         )
     if cfg.launcher == 'none':
         return

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.runner import Runner
+from mmengine.hooks import Hook
+from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
 from .config import LaunchError
@@ -30,6 +31,9 @@ def try_validation(runner: Runner) -> None:
     What no check of settings foresees fails here, not after an epoch. No hook
     is called, nothing is saved, and the random state is as before.
 
+    mmengine's ``FlexibleRunner`` builds its model in the training, and tries
+    then.
+
     Args:
         runner (Runner): The runner, before its training.
 
@@ -37,6 +41,9 @@ def try_validation(runner: Runner) -> None:
         LaunchError: The validation fails, or does not give the metric of
             ``save_best``.
     """
+    if isinstance(runner, FlexibleRunner) and isinstance(runner.model, dict):
+        runner.register_hook(_TrialHook())
+        return
     if runner._val_loop is None or not isinstance(
         runner._val_dataloader, dict
     ):
@@ -66,6 +73,13 @@ def try_validation(runner: Runner) -> None:
             f'save_best={absent[0]!r} is no metric of the validation, which '
             f'gives {", ".join(map(repr, metrics))}.'
         )
+
+
+class _TrialHook(Hook):
+    """Try the validation when the model is built, before the training."""
+
+    def before_train(self, runner: Runner) -> None:
+        try_validation(runner)
 
 
 class _FirstBatches:
@@ -100,7 +114,7 @@ def _validate(runner: Runner, folder: Path) -> dict:
     runner._val_evaluator = evaluator
     runner.call_hook = lambda *args, **kwargs: None
     try:
-        loop = runner.build_val_loop(copy.deepcopy(runner._val_loop))
+        loop = runner.build_val_loop(copy.deepcopy(runner.cfg.val_cfg))
         return loop.run() or {}
     finally:
         del runner.call_hook

@@ -11,6 +11,11 @@ import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+)
 
 from mmsmt.models import SMT
 from mmsmt.models.state_dict import StateDict, rename_on_load
@@ -35,6 +40,25 @@ def bare_model(model: Any) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Check for FSDP, where each process has a part of each parameter."""
+    return isinstance(model, FullyShardedDataParallel)
+
+
+def whole_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state dict of the model inside wrappers, on every process.
+
+    Called by all processes, if the model is sharded.
+    """
+    if not is_sharded(model):
+        return bare_model(model).state_dict()
+    whole = FullStateDictConfig(rank0_only=False)
+    with FullyShardedDataParallel.state_dict_type(
+        model, StateDictType.FULL_STATE_DICT, whole
+    ):
+        return model.state_dict()
 
 
 def has_smt(model: nn.Module) -> bool:

@@ -4,7 +4,7 @@ import os
 import pickle
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import isroutine
 from pathlib import Path
@@ -81,8 +81,17 @@ _INERT = {
     'mmengine.config.config.ConfigDict',
     'mmengine.logging.history_buffer.HistoryBuffer',
     'pathlib.PosixPath',
+    'torch.Tensor',
+    'torch.nn.parameter.Parameter',
     'yacs.config.CfgNode',
 }
+
+
+def _rebuild_plainly(
+    rebuild: Callable[..., Any], _: object, args: tuple, attributes: object
+) -> object:
+    """Rebuild a tensor to which FSDP gave attributes, without these."""
+    return rebuild(*args)
 
 
 class _SafeUnpickler(pickle.Unpickler):
@@ -110,6 +119,8 @@ class _SafeUnpickler(pickle.Unpickler):
             return _Inert
         if full in ('builtins.getattr', '__builtin__.getattr'):
             return _inert_getattr
+        if full == 'torch._tensor._rebuild_from_type_v2':
+            return partial(_rebuild_plainly)
         if full in _SAFE or (
             module == 'torch'
             and isinstance(getattr(torch, name, None), torch.dtype)

@@ -242,4 +242,4 @@ def test_strategies_need_gpus(tool_of, tmp_path, monkeypatch):
     )
     status, text = tool_of('train', config, '--work-dir', tmp_path / 'run')
     assert status == 1 and 'strategy=FSDPStrategy' in text
-    assert 'need GPUs' in text
+    assert 'needs GPUs' in text

@@ -6,6 +6,9 @@ Registered in mmengine's root scope, for configs with ``custom_imports``.
 import multiprocessing
 import os
 import random
+import signal
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,8 +20,20 @@ from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+from mmengine.registry import (
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    STRATEGIES,
+    TRANSFORMS,
+)
 from torch import nn
+
+from mmsmt import SMT
+from mmsmt.runs.sharding import FSDPStrategy
+
+from .small import ARCH
 
 DRAWS = 'TOY_DRAWS'
 """Environment variable: start of the names of files, one for each process,
@@ -52,7 +67,7 @@ class ToyNoise:
         fail_at: Value of the sample that raises an error.
         kill_at: Value of the sample at which the process is killed.
         seconds: Time that a sample takes.
-        sleep_on: Rank of a process whose thirteenth sample takes for ever.
+        sleep_on: Rank of a process whose thirteenth sample takes 12 seconds.
     """
 
     def __init__(
@@ -76,7 +91,7 @@ class ToyNoise:
         time.sleep(self.seconds)
         self.calls += 1
         if self.sleep_on == get_rank() and self.calls == 13:
-            time.sleep(1000)
+            time.sleep(12)
         noise = random.random() + np.random.rand() + torch.rand(())
         data['inputs'] = torch.full((3,), data['value'] / 20) + noise
 
@@ -114,6 +129,42 @@ class ToyModel(BaseModel):
         if self.calls in self.nan_at:
             loss = loss * float('nan')
         return {'loss': loss}
+
+
+@MODELS.register_module()
+class ToySMT(ToyModel):
+    """An SMT whose output is the power of its last map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = SMT(ARCH, norm_eval=True)
+
+    def forward(self, inputs, mode='tensor', **_):
+        noise = torch.rand(3, 32, 32)
+        images = torch.stack([x[:, None, None] * noise for x in inputs])
+        output = self.layers(images.float())[-1].square().mean(dim=(1, 2, 3))
+        return output if mode != 'loss' else {'loss': output.mean()}
+
+
+@STRATEGIES.register_module()
+class ToySharding(FSDPStrategy):
+    """The strategy on a CPU, where PyTorch cannot offload."""
+
+    def __init__(self, **kwargs) -> None:
+        whole = dict(
+            state_dict_type='FULL_STATE_DICT',
+            state_dict_config=dict(
+                type='FullStateDictConfig', rank0_only=True
+            ),
+            optim_state_dict_config=dict(
+                type='FullOptimStateDictConfig', rank0_only=True
+            ),
+        )
+        super().__init__(
+            model_wrapper=dict(device_id=torch.device('cpu')),
+            state_dict_cfg=whole,
+            **kwargs,
+        )
 
 
 @METRICS.register_module()
@@ -155,6 +206,11 @@ class ToyAccident(Hook):
     def happen(self) -> None:
         if self.signal is None:
             raise KeyboardInterrupt
+        if self.signal == signal.SIGSTOP:
+            # Let torchrun end this process, without its half minute.
+            subprocess.Popen(
+                ['sh', '-c', f'sleep 12; kill -CONT {os.getpid()}']
+            )
         os.kill(os.getpid(), self.signal)
 
 
@@ -235,6 +291,13 @@ def start(*args, log: Path):
     process = context.Process(target=_run, args=(list(map(str, args)), log))
     process.start()
     return process
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 
 def children_of(pid: int) -> list[int]:
