@@ -56,7 +56,7 @@ class FSDPStrategy(MMEngineFSDPStrategy):
         )
 
     def build_optim_wrapper(
-        self, optim_wrapper: Any, model: nn.Module | None = None
+        self, optim_wrapper: Any, model: Any = None
     ) -> Any:
         """Build the optimizer wrapper; clip by the norm of all parts.
 
