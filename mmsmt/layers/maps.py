@@ -52,6 +52,6 @@ def interleave(maps: Sequence[Tensor]) -> Tensor:
         Tensor: (B, C, H, W): channel 0 of each map, channel 1 of each, ...
     """
     if on_gpu(maps[0]):
-        return torch.stack(maps, dim=2).flatten(1, 2)
+        return torch.stack(list(maps), dim=2).flatten(1, 2)
     # Stacking on a new last axis concatenates and shuffles in one copy.
     return nchw(torch.stack([nhwc(x) for x in maps], dim=-1).flatten(3))
