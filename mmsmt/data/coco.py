@@ -1,15 +1,14 @@
 """Check annotations in COCO's format as mmdet loads and evaluates them."""
 
-import contextlib
-import gc
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from mmsmt.runs.collection import paused
 from mmsmt.weights.reading import summarize
 
 from .findings import Findings
@@ -62,7 +61,7 @@ def read_coco(
     try:
         with (
             open(path, encoding='utf-8') as file,
-            _without_collector(),
+            paused(),
             show_wait(path),
         ):
             content = json.load(file)
@@ -98,18 +97,6 @@ def read_coco(
     return content
 
 
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Do not search new objects for cycles: two fifths of a long read."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def check_coco(path: Path, use: CocoUse, findings: Findings) -> Summary | None:
     """Check a COCO file against the config that uses it.
 
@@ -126,7 +113,7 @@ def check_coco(path: Path, use: CocoUse, findings: Findings) -> Summary | None:
     if content is None:
         return None
     checker = _Checker(path, use, findings)
-    with _without_collector(), show_wait(path):
+    with paused(), show_wait(path):
         notes = content['annotations']
         checker.check_categories(content['categories'], notes)
         checker.check_images(content['images'])
