@@ -14,7 +14,7 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.fileio import LocalBackend
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -22,14 +22,11 @@ from torch import Tensor, nn
 from mmsmt.errors import UserError
 from mmsmt.registry import HOOKS
 from mmsmt.runs import files
-from mmsmt.runs.checkpoints import find_damage
+from mmsmt.runs.checkpoints import STOPPED, find_damage
 from mmsmt.runs.records import RunRecord
 from mmsmt.runs.together import average_buffers, raise_together
 from mmsmt.runs.watch import WATCH
 from mmsmt.weights.host_models import bare_model, is_sharded
-
-STOPPED = 'stopped.pth'
-"""Checkpoint of a run that stopped between two regular ones."""
 
 
 @HOOKS.register_module()
@@ -50,6 +47,8 @@ class SafeCheckpointHook(CheckpointHook):
     _record: RunRecord | None = None
     _saved = -1
     """Iteration of the newest checkpoint that can be resumed."""
+    _regular = -1
+    """The same, of those that were not stopped."""
 
     # Start -------------------------------------------------------------------
 
@@ -57,6 +56,8 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
         self._gradients: dict[str, Tensor] = {}
         self._buffers: list[dict[str, Tensor]] = []
+        self._stopping: dict[str, Any] = {}
+        self._validated = False
         self._not_finite: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
@@ -78,6 +79,7 @@ class SafeCheckpointHook(CheckpointHook):
             for name, buffer in bare_model(runner.model).named_buffers():
                 buffer.copy_(own[name])
         self._gradients, self._buffers = {}, []
+        self._restore_stopping(runner)
         self._not_finite = set(_find_not_finite(runner.model))
         folder = Path(self.out_dir)
         if is_main_process():
@@ -134,16 +136,28 @@ class SafeCheckpointHook(CheckpointHook):
                 'keep_ckpt_ids', list(self.keep_ckpt_ids)
             )
         self._save_resumable(runner, name, meta, self.by_epoch)
+        self._regular = self._saved
         self._remove_oldest()
         if is_main_process():
             Path(self.out_dir, STOPPED).unlink(missing_ok=True)
 
-    def save_stopped(self, runner: Runner, meta: dict) -> None:
+    def after_train(self, runner: Runner) -> None:
+        """Remove what only an unfinished run needs."""
+        super().after_train(runner)
+        stopped = getattr(runner.train_loop, 'stop_training', False)
+        finished = self._regular == runner.iter and not stopped
+        if self._record and finished and is_main_process():
+            Path(self.out_dir, STOPPED).unlink(missing_ok=True)
+
+    def save_stopped(
+        self, runner: Runner, meta: dict, validated: bool = False
+    ) -> None:
         """Save the run between two regular checkpoints, unless it is saved.
 
         Args:
             runner (Runner): The runner.
             meta (dict): ``epoch`` and ``iter`` that are finished.
+            validated (bool): They are validated too.
         """
         if meta['iter'] == self._saved:
             return
@@ -154,6 +168,7 @@ class SafeCheckpointHook(CheckpointHook):
             for name, buffer in bare_model(runner.model).named_buffers()
         }
         self._buffers = all_gather_object(own)
+        meta['run'] = dict(validated=validated)
         self._save_resumable(runner, STOPPED, meta, by_epoch=False)
         self._buffers = []
 
@@ -162,7 +177,8 @@ class SafeCheckpointHook(CheckpointHook):
     ) -> None:
         loader = runner.train_dataloader
         batch = getattr(loader.batch_sampler, 'batch_size', None)
-        meta['run'] = dict(processes=get_world_size(), batch=batch)
+        run = meta.setdefault('run', {})
+        run.update(processes=get_world_size(), batch=batch)
         last = str(Path(self.out_dir, name))
         runner.message_hub.update_info('last_ckpt', last)
         if name != STOPPED:
@@ -243,7 +259,12 @@ class SafeCheckpointHook(CheckpointHook):
                 Path(self.out_dir, name).unlink(missing_ok=True)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save gradients that wait for the other half of their batch."""
+        """Save what mmengine does not: waiting gradients, early stopping."""
+        if 'optimizer' in checkpoint and (hooks := _find_stopping(runner)):
+            checkpoint['early_stopping'] = dict(
+                hooks=[(hook.wait_count, hook.best_score) for hook in hooks],
+                stop=getattr(runner.train_loop, 'stop_training', False),
+            )
         if len(self._buffers) > 1:
             checkpoint['buffers'] = self._buffers  # by process
         if is_sharded(runner.model):
@@ -263,11 +284,24 @@ class SafeCheckpointHook(CheckpointHook):
         }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep what each process needs for the start of the training."""
+        """Keep what each process needs to go on with the training."""
+        if not runner._resume:
+            return
+        run = checkpoint['meta'].get('run') or {}
+        self._validated = bool(run.get('validated'))
+        self._stopping = checkpoint.get('early_stopping', {})
         self._gradients = checkpoint.get('gradients', {})
         buffers = checkpoint.get('buffers', [])
         if len(buffers) == get_world_size():
             self._buffers = buffers
+
+    def _restore_stopping(self, runner: Runner) -> None:
+        hooks = _find_stopping(runner)
+        states = self._stopping.get('hooks', [])
+        if len(states) == len(hooks) > 0:
+            for hook, (count, score) in zip(hooks, states):
+                hook.wait_count, hook.best_score = count, score
+            runner.train_loop.stop_training = self._stopping['stop']
 
     # Validation --------------------------------------------------------------
 
@@ -276,6 +310,7 @@ class SafeCheckpointHook(CheckpointHook):
         due = getattr(runner.train_loop, 'validation_is_due', lambda: False)
         if (
             runner.val_loop is not None
+            and not self._validated
             and self._record.validation_is_missing(runner.iter)
             and due()
         ):
@@ -292,13 +327,16 @@ class SafeCheckpointHook(CheckpointHook):
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self.save_stopped(runner, meta)
 
-    def after_val_epoch(
-        self, runner: Runner, metrics: dict[str, float]
-    ) -> None:
-        """Save the best checkpoint, and record that it is validated."""
-        super().after_val_epoch(runner, metrics)
-        if self._record is not None:
-            self._record.finish_validation(runner.iter)
+    def after_val(self, runner: Runner) -> None:
+        """Record that the run is validated, and save what that changed."""
+        if self._record is None:
+            return
+        # Early stopping counts, and a learning rate may follow the metric.
+        if isinstance(runner, Runner) and _follows_validation(runner):
+            self._saved = -1
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            self.save_stopped(runner, meta, validated=True)
+        self._record.finish_validation(runner.iter)
 
     def _save_best_checkpoint(
         self, runner: Runner, metrics: dict[str, float]
@@ -345,6 +383,21 @@ class SafeCheckpointHook(CheckpointHook):
             f'The best checkpoint, with {metric} {score:.4f} at {unit} '
             f"{step}, is '{name}'."
         )
+
+
+def _find_stopping(runner: Runner) -> list[EarlyStoppingHook]:
+    return [h for h in runner.hooks if isinstance(h, EarlyStoppingHook)]
+
+
+def _follows_validation(runner: Runner) -> bool:
+    """Check for state that a validation changes."""
+    schedulers = runner.param_schedulers
+    if isinstance(schedulers, dict):
+        schedulers = sum(schedulers.values(), [])
+    return bool(_find_stopping(runner)) or any(
+        getattr(scheduler, 'need_val_args', False)
+        for scheduler in schedulers or ()
+    )
 
 
 def _is_between_updates(runner: Runner) -> bool:

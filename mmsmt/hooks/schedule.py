@@ -8,7 +8,10 @@ from mmengine.runner import Runner
 
 from mmsmt.registry import HOOKS
 
-PROGRESS = ('last_step', '_global_step', '_last_value', 'base_values')
+PROGRESS = (
+    *('last_step', '_global_step', '_last_value', 'base_values'),
+    *('best', 'num_bad_epochs', 'cooldown_counter'),
+)
 """State of a scheduler that is no setting of it."""
 SETTINGS = ('initial_lr', 'weight_decay', 'momentum', 'betas', 'nesterov')
 """Settings of a group of parameters."""
@@ -82,12 +85,20 @@ class ScheduleHook(Hook):
 
 
 def _replay(runner: Runner) -> None:
-    """Step the schedulers to where the run is."""
-    by_iter = [s for s in runner.param_schedulers if not s.by_epoch]
+    """Step the schedulers to where the run is.
+
+    Those that follow a metric begin anew: its course is not known.
+    """
+    schedulers = [
+        scheduler
+        for scheduler in runner.param_schedulers
+        if not getattr(scheduler, 'need_val_args', False)
+    ]
+    by_iter = [s for s in schedulers if not s.by_epoch]
     for _ in range(runner.iter):
         for scheduler in by_iter:
             scheduler.step()
-    by_epoch = [s for s in runner.param_schedulers if s.by_epoch]
+    by_epoch = [s for s in schedulers if s.by_epoch]
     for _ in range(runner.epoch):
         for scheduler in by_epoch:
             scheduler.step()

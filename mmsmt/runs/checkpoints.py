@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from mmsmt.weights import CheckpointError, read_checkpoint
 
+STOPPED = 'stopped.pth'
+"""Checkpoint of a run that stopped between two regular ones."""
+
 
 class Checkpoint(NamedTuple):
     """A checkpoint that a run can be resumed from.
@@ -107,7 +110,10 @@ def find_all(folder: Path) -> tuple[list[Checkpoint], list[str]]:
             continue
         if checkpoint:
             found.append(checkpoint)
-    found.sort(key=lambda item: item[:2], reverse=True)
+    # Of one iteration, what stopped the run is the later one.
+    found.sort(
+        key=lambda item: (*item[:2], item.path.name == STOPPED), reverse=True
+    )
     return found, problems
 
 

@@ -89,6 +89,67 @@ def test_equals_the_unbroken_run(
     ).read_text()
 
 
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {
+            'custom_hooks': [
+                dict(
+                    type='EarlyStoppingHook',
+                    monitor='toy/acc',
+                    rule='greater',
+                    min_delta=10,  # never better
+                    patience=3,
+                )
+            ]
+        },
+        {
+            'param_scheduler': [
+                dict(
+                    type='ReduceOnPlateauLR',
+                    monitor='toy/acc',
+                    rule='greater',
+                    threshold=10,
+                    patience=1,
+                    factor=0.1,
+                )
+            ]
+        },
+    ],
+    ids=['early', 'plateau'],
+)
+def test_what_a_validation_changes(tool_of, tmp_path, settings):
+    """Early stopping counts, and the learning rate follows the metric."""
+    settings = {'train_cfg.max_epochs': 6, **settings}
+    config = toy.write_config(tmp_path / 'run.py', **settings)
+    status, text = tool_of('train', config, '--work-dir', tmp_path / 'whole')
+    assert status == 0, text
+    last = 4 if 'custom_hooks' in settings else 6
+    for accident in (13, 16):  # in the middle of an epoch, and at its start
+        hooks = [
+            *settings.get('custom_hooks', []),
+            dict(type='ToyAccident', after=accident),
+        ]
+        broken = toy.write_config(
+            tmp_path / 'broken.py', **{**settings, 'custom_hooks': hooks}
+        )
+        work_dir = tmp_path / f'broken{accident}'
+        with pytest.raises(KeyboardInterrupt):
+            tool_of('train', broken, '--work-dir', work_dir)
+        line = ['train', config, '--work-dir', work_dir, '--resume']
+        status, text = tool_of(*line)
+        assert status == 0, text
+        assert not (work_dir / f'epoch_{last + 1}.pth').exists()
+        name = f'epoch_{last}.pth'
+        assert_equal(
+            weights(tmp_path / 'whole', name), weights(work_dir, name)
+        )
+    if last == 4:  # it stays stopped
+        status, text = tool_of(*line)
+        assert status == 0, text
+        assert not (work_dir / 'epoch_5.pth').exists()
+
+
 def test_schedule_of_the_config(tool_of, tmp_path):
     """A resumed run has the rates that its config gives a new one."""
     longer = [
