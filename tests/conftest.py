@@ -1,5 +1,6 @@
 """Shared fixtures; helpers are in ``support``."""
 
+import gc
 import os
 import runpy
 import subprocess
@@ -38,6 +39,17 @@ def pytest_configure(config) -> None:
 
     if WORKER:  # they share the cores
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def collect_less():
+    """Leave what earlier files have made out of searches for garbage.
+
+    mmengine starts one for each dataset, and the objects of the hosts' modules
+    are many.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config) -> None:

@@ -9,6 +9,7 @@ program still finds it as a user's does.
 """
 
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -112,6 +113,7 @@ def preload() -> None:
     for name in names:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.freeze()  # mmengine collects garbage for each dataset
 
 
 def run_program(args: list[str]) -> int:
