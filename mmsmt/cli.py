@@ -23,6 +23,7 @@ COMMANDS = {
     'doctor': 'mmsmt.doctor',
     'tables': 'mmsmt.analysis.command',
     'benchmark': 'mmsmt.benchmark.command',
+    'soak': 'mmsmt.benchmark.soak',
     'demo': 'mmsmt.demo.command',
     'digits': 'mmsmt.data.digits_command',
 }
@@ -36,6 +37,7 @@ SUMMARIES = {
     'doctor': 'diagnose the environment',
     'tables': "compare with the paper's tables",
     'benchmark': 'measure time and memory of backbones',
+    'soak': 'record memory and open files of a long run',
     'demo': 'train Mask R-CNN with SMT-T on handwritten digits',
     'digits': 'write digits in the layout of COCO, ADE20K or ImageNet',
 }

@@ -1,8 +1,8 @@
 """Pause Python's garbage collector while datasets are read.
 
 It looks again and again through millions of new objects, none of which is
-garbage: two fifths of the time of a large file. mmengine also calls it for each
-dataset, where it looks through all imported modules.
+garbage: two fifths of the time of a large file. mmengine also calls it for
+each dataset, where it looks through all imported modules.
 """
 
 import contextlib

@@ -1,0 +1,185 @@
+"""Memory and open files of a long training run.
+
+    mmsmt soak --out work_dirs/soak
+
+Trains the detector of the demo on small scenes for --iterations, with two
+loader workers, and validates and saves it on the way. Each process's own
+memory (what it shares with no other) and its open files are recorded every
+few seconds in OUT/soak.csv, and summarized: after the first 200 iterations
+they must not grow by more than 2 %.
+
+Needs psutil. 2,000 iterations take about ten minutes on two cores.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mmsmt.data import digits
+from mmsmt.errors import UserError
+from mmsmt.paths import configs_dir
+
+WARM_UP = 200
+"""Iterations after which nothing may grow."""
+LIMIT = 0.02
+"""Growth that is allowed."""
+
+
+class Sample(NamedTuple):
+    """What the processes of a run hold at one moment.
+
+    Args:
+        iteration (int): Iterations that are finished.
+        main (float): Memory of the main process, in MiB.
+        workers (float): Memory of the largest loader worker, in MiB.
+        files (int): Open files of all.
+        processes (int): Number of processes.
+    """
+
+    iteration: int
+    main: float
+    workers: float
+    files: int
+    processes: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``soak``."""
+    parser.add_argument('--iterations', type=int, default=2000)
+    parser.add_argument(
+        '--interval',
+        type=int,
+        default=200,
+        help='iterations between two validations, and two checkpoints',
+    )
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/soak'))
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run ``soak``."""
+    work_dir = args.out / 'run'
+    if work_dir.exists():
+        raise UserError(f"'{work_dir}' exists. Use another --out.")
+    data = args.out / 'data'
+    digits.write('coco', data, 64, 8, size=(64, 64))
+    samples = list(_train(args, data, work_dir))
+    with open(args.out / 'soak.csv', 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(Sample._fields)
+        writer.writerows(samples)
+    failed = [line for line in summarize(samples) if line.endswith('FAILED')]
+    print('\n'.join(summarize(samples)))
+    if failed:
+        raise UserError(f'{len(failed)} of them grow.')
+
+
+def _train(
+    args: argparse.Namespace, data: Path, work_dir: Path
+) -> Iterator[Sample]:
+    """Train, and yield what the processes hold."""
+    import psutil
+
+    loader = 'train_dataloader'
+    options = {
+        'train_cfg.by_epoch': False,
+        'train_cfg.max_iters': args.iterations,
+        'train_cfg.max_epochs': None,
+        'train_cfg.type': 'IterBasedTrainLoop',
+        'train_cfg.val_interval': args.interval,
+        'param_scheduler.1.by_epoch': False,
+        'param_scheduler.1.convert_to_iter_based': False,
+        'param_scheduler.1.end': args.iterations,
+        f'{loader}.batch_size': 2,
+        f'{loader}.num_workers': 2,
+        f'{loader}.persistent_workers': True,
+        f'{loader}.sampler.type': 'InfiniteSampler',
+        'default_hooks.checkpoint.by_epoch': False,
+        'default_hooks.checkpoint.interval': args.interval,
+        'default_hooks.checkpoint.max_keep_ckpts': 1,
+        'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
+        'default_hooks.logger.interval': 10,
+        'log_processor.by_epoch': False,
+    }
+    config = configs_dir().resolve() / 'demo/mask_rcnn_smt_t_digits.py'
+    line = [sys.executable, '-m', 'mmsmt', 'train', config]
+    line += ['--data-root', data, '--work-dir', work_dir, '--cfg-options']
+    line += [f'{key}={value}' for key, value in options.items()]
+    with open(args.out / 'train.log', 'w') as log:
+        process = subprocess.Popen(
+            [str(part) for part in line], stdout=log, stderr=log
+        )
+    watched = psutil.Process(process.pid)
+    while process.poll() is None:
+        time.sleep(2)
+        done = _iterations(work_dir)
+        if not done:
+            continue
+        try:
+            yield _take(watched, done)
+        except psutil.NoSuchProcess:
+            continue  # one has just ended
+    if process.returncode:
+        raise UserError(f"The training failed: '{args.out / 'train.log'}'.")
+
+
+def _iterations(work_dir: Path) -> int:
+    """Return the last iteration that is logged."""
+    for path in work_dir.glob('*/vis_data/scalars.json'):
+        steps = path.read_text().rpartition('"step": ')[2]
+        return int(steps.partition('}')[0] or 0)
+    return 0
+
+
+def _take(process: object, iteration: int) -> Sample:
+    """Read what a process and its loader's workers hold."""
+    everyone = [process, *process.children(recursive=True)]  # type: ignore
+    memory = [p.memory_full_info().uss / 2**20 for p in everyone]
+    return Sample(
+        iteration,
+        memory[0],
+        max(memory[1:], default=0.0),
+        sum(p.num_fds() for p in everyone),
+        len(everyone),
+    )
+
+
+def summarize(samples: list[Sample]) -> list[str]:
+    """Compare the second half of the time after the warm-up with the first.
+
+    Validation and saving take memory for moments; their peaks are compared,
+    as they recur.
+
+    Args:
+        samples (list[Sample]): In the order of time.
+
+    Returns:
+        list[str]: A line for each value.
+
+    Raises:
+        UserError: There are too few samples after the warm-up.
+    """
+    late = [sample for sample in samples if sample.iteration >= WARM_UP]
+    if len(late) < 20:
+        raise UserError(
+            f'The run has {len(late)} samples after iteration {WARM_UP}: take '
+            'more --iterations.'
+        )
+    half = len(late) // 2
+    lines = []
+    for name in Sample._fields[1:]:
+        first, second = (
+            max(getattr(sample, name) for sample in part)
+            for part in (late[:half], late[half:])
+        )
+        growth = second / first - 1 if first else 0.0
+        verdict = 'FAILED' if growth > LIMIT else 'flat'
+        lines.append(
+            f'{name:10s} {first:8.1f}, then {second:8.1f} '
+            f'({growth:+.1%})  {verdict}'
+        )
+    return lines
