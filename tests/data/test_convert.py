@@ -238,6 +238,21 @@ def test_labelme_shapes(tmp_path):
     assert collection.task == 'detection'  # a rectangle is no mask
 
 
+def test_labelme_texts(tmp_path):
+    """Sizes as texts are read; a shape without a label is an error."""
+    shapes.write_labelme(tmp_path, 2)
+    path = tmp_path / '1.json'
+    content = json.loads(path.read_text())
+    content.update(imageHeight=str(content['imageHeight']))
+    content.update(imageWidth=str(content['imageWidth']))
+    path.write_text(json.dumps(content))
+    assert len(list(read_folder(tmp_path).pictures())) == 2
+    content['shapes'][0]['label'] = None
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"1\.json' has a shape without a lab"):
+        read_folder(tmp_path)
+
+
 def test_layout_of_labelme_voc(pristine, tmp_path):
     """Names without the ignored label; pictures of masks are no masks."""
     for name in ('JPEGImages', 'SegmentationClass'):

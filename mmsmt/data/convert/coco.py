@@ -88,7 +88,7 @@ def _read_file(
             raise DataError(f"'{path}' names the image '{name}', not found.")
         size = measure(file)
         given = image.get('height'), image.get('width')
-        if None not in given and given != size:
+        if None not in given and given not in (size, tuple(map(str, size))):
             raise DataError(
                 f"'{path}' says that '{name}' has {given[0]} x {given[1]} "
                 f'pixels; it is displayed with {size[0]} x {size[1]}. Export '

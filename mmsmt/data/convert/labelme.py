@@ -42,7 +42,8 @@ def read_labelme(root: Path, contents: dict[Path, dict]) -> Collection:
             raise DataError(f"'{path}' names the image '{name}', not found.")
         picture = Picture(image, *measure(image))
         given = content.get('imageHeight'), content.get('imageWidth')
-        if None not in given and given != (picture.height, picture.width):
+        size = picture.height, picture.width
+        if None not in given and given not in (size, tuple(map(str, size))):
             raise DataError(
                 f"'{path}' was drawn on an image of {given[0]} x {given[1]} "
                 f"pixels; '{image}' has {picture.height} x {picture.width}."
@@ -65,6 +66,10 @@ def _read_shapes(
     things: list[Thing] = []
     groups: dict[tuple, Thing] = {}
     for shape in shapes:
+        if shape.get('label') in (None, ''):
+            raise DataError(
+                f"'{path}' has a shape without a label. Label or delete it."
+            )
         if shape['label'] == '__ignore__':  # as LabelMe's own converters
             left_out['__ignore__'] += 1
             continue
