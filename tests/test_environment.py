@@ -155,8 +155,8 @@ def test_check_is_one_error(monkeypatch):
     assert 'python tools/doctor.py' in str(error.value)
 
 
-def test_doctor_here(new_python, root):
-    output = new_python(root / 'tools/doctor.py', cwd=root).stdout
+def test_doctor_here(python, root):
+    output = python(root / 'tools/doctor.py', cwd=root).stdout
     for words in ('torch', 'gpu', 'mmcv wheels', 'data/coco', 'All is well'):
         assert words in output
     assert 'operators    ' in output

@@ -30,6 +30,35 @@ LIMIT = 0.02
 """Growth that is allowed."""
 
 
+CONFIG = """_base_ = ['{base}']
+train_cfg = dict(
+    _delete_=True,
+    type='IterBasedTrainLoop',
+    max_iters={iterations},
+    val_interval={interval},
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50)
+]
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler'),
+)
+log_processor = dict(by_epoch=False)
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(
+        by_epoch=False,
+        interval={interval},
+        max_keep_ckpts=1,
+        save_best='coco/bbox_mAP',
+    ),
+)
+"""
+
+
 class Sample(NamedTuple):
     """What the processes of a run hold at one moment.
 
@@ -84,31 +113,16 @@ def _train(
     """Train, and yield what the processes hold."""
     import psutil
 
-    loader = 'train_dataloader'
-    options = {
-        'train_cfg.by_epoch': False,
-        'train_cfg.max_iters': args.iterations,
-        'train_cfg.max_epochs': None,
-        'train_cfg.type': 'IterBasedTrainLoop',
-        'train_cfg.val_interval': args.interval,
-        'param_scheduler.1.by_epoch': False,
-        'param_scheduler.1.convert_to_iter_based': False,
-        'param_scheduler.1.end': args.iterations,
-        f'{loader}.batch_size': 2,
-        f'{loader}.num_workers': 2,
-        f'{loader}.persistent_workers': True,
-        f'{loader}.sampler.type': 'InfiniteSampler',
-        'default_hooks.checkpoint.by_epoch': False,
-        'default_hooks.checkpoint.interval': args.interval,
-        'default_hooks.checkpoint.max_keep_ckpts': 1,
-        'default_hooks.checkpoint.save_best': 'coco/bbox_mAP',
-        'default_hooks.logger.interval': 10,
-        'log_processor.by_epoch': False,
-    }
-    config = configs_dir().resolve() / 'demo/mask_rcnn_smt_t_digits.py'
+    config = args.out / 'soak.py'
+    config.write_text(
+        CONFIG.format(
+            base=configs_dir().resolve() / 'demo/mask_rcnn_smt_t_digits.py',
+            iterations=args.iterations,
+            interval=args.interval,
+        )
+    )
     line = [sys.executable, '-m', 'mmsmt', 'train', config]
-    line += ['--data-root', data, '--work-dir', work_dir, '--cfg-options']
-    line += [f'{key}={value}' for key, value in options.items()]
+    line += ['--data-root', data, '--work-dir', work_dir]
     with open(args.out / 'train.log', 'w') as log:
         process = subprocess.Popen(
             [str(part) for part in line], stdout=log, stderr=log

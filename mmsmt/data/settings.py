@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
-from mmengine.registry import HOOKS
+from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 
 from mmsmt.weights.reading import summarize
@@ -21,6 +21,8 @@ SEGMENTATION = {
     'mDice': ('mDice', 'mAcc', 'aAcc'),
     'mFscore': ('mFscore', 'mPrecision', 'mRecall', 'aAcc'),
 }
+
+FINETUNE = {'strict': 'To load the matching weights only: --finetune FILE.'}
 
 
 def check_settings(cfg: Config, findings: Findings) -> None:
@@ -134,14 +136,24 @@ def _check_arguments(place: str, hook: dict, findings: Findings) -> None:
     parameters = inspect.signature(kind.__init__).parameters
     names = set(parameters) - {'self'}
     if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
-        if kind is not CheckpointHook:
+        receiver: Any = None
+        if kind is CheckpointHook:  # after the first epoch
+            receiver = Runner.save_checkpoint
+        elif issubclass(kind, EMAHook):
+            average = hook.get('ema_type', 'ExponentialMovingAverage')
+            with MODELS.switch_scope_and_registry(None) as registry:
+                average = registry.get(average)
+            receiver = average and average.__init__
+        if receiver is None:
             return
-        # Others reach save_checkpoint, after the first epoch.
-        names |= set(inspect.signature(Runner.save_checkpoint).parameters)
+        more = inspect.signature(receiver).parameters
+        if any(p.kind == p.VAR_KEYWORD for p in more.values()):
+            return
+        names |= set(more)
     for name in set(hook) - names - {'type', '_scope_', 'priority'}:
         near = difflib.get_close_matches(name, names, 1)
         findings.error(
             place,
             f'{type_name(hook)} has no argument {name!r}',
-            f'Write {near[0]!r}.' if near else '',
+            FINETUNE.get(name) or (f'Write {near[0]!r}.' if near else ''),
         )

@@ -70,6 +70,9 @@ def test_custom_hooks():
     hook = dict(type='EarlyStoppingHook', monitor='bbox_mAP')
     text = errors(lambda cfg: cfg.update(custom_hooks=[hook]))
     assert "Write monitor='coco/bbox_mAP'" in text
+    hook = dict(type='EMAHook', momentum=0.1, strict=False)
+    text = errors(lambda cfg: cfg.update(custom_hooks=[hook]))
+    assert "EMAHook has no argument 'strict'" in text and '--finetune' in text
     hook = dict(type='EmaHook')
     text = errors(lambda cfg: cfg.update(custom_hooks=[hook]))
     assert "custom_hooks.0: there is no hook 'EmaHook'" in text

@@ -66,7 +66,7 @@ class Images(torch.utils.data.Dataset):
         return f'{{get_compiler_version()}} {{i}}'
 
 if __name__ == '__main__':
-    import mmdet.models
+    import mmcv.ops
     assert 'mmsmt' not in sys.modules
     {USE}
     for context in ('fork', 'spawn'):
