@@ -3,10 +3,10 @@
     mmsmt soak --out work_dirs/soak
 
 Trains the detector of the demo on small scenes for --iterations, with two
-loader workers, and validates and saves it on the way. Each process's own
-memory (what it shares with no other) and its open files are recorded every
-few seconds in OUT/soak.csv, and summarized: after the first 200 iterations
-they must not grow by more than 2 %.
+loader workers, and validates and saves it on the way. The resident memory of
+the processes and their open files are recorded every few seconds in
+OUT/soak.csv, and summarized: after the first 200 iterations they must not grow
+by more than 2 %.
 
 Needs psutil. 2,000 iterations take about ten minutes on two cores.
 """
@@ -152,7 +152,7 @@ def _iterations(work_dir: Path) -> int:
 def _take(process: object, iteration: int) -> Sample:
     """Read what a process and its loader's workers hold."""
     everyone = [process, *process.children(recursive=True)]  # type: ignore
-    memory = [p.memory_full_info().uss / 2**20 for p in everyone]
+    memory = [p.memory_info().rss / 2**20 for p in everyone]
     return Sample(
         iteration,
         memory[0],
