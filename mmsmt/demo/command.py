@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--work-dir', type=Path, default=Path('work_dirs/demo')
     )
     parser.add_argument(
-        '--train', type=int, default=1440, help='training images'
+        '--train', type=int, default=2160, help='training images'
     )
     parser.add_argument(
         '--val', type=int, default=100, help='validation images'
