@@ -110,9 +110,14 @@ def tool(monkeypatch, capsys):
 @pytest.fixture
 def tool_of(capsys):
     """Run ``mmsmt`` in this process; returns its exit status and output."""
+    from mmengine.visualization import Visualizer
+
     from mmsmt import cli
 
     def run(*args):
+        # mmengine names a run by its second, and finds that one's again.
+        for kind in (Visualizer, *Visualizer.__subclasses__()):
+            kind._instance_dict.clear()
         status = 0
         try:
             cli.main([str(arg) for arg in args])
