@@ -33,6 +33,7 @@ from torch import nn
 from mmsmt import SMT
 from mmsmt.runs.sharding import FSDPStrategy
 
+from .forks import leave_configs_unformatted
 from .small import ARCH
 
 DRAWS = 'TOY_DRAWS'
@@ -272,11 +273,19 @@ def _run(args: list[str], log: Path) -> None:
     """Run ``mmsmt`` with its output in a file."""
     from mmsmt import cli
 
+    leave_configs_unformatted()
     number = os.open(log, os.O_CREAT | os.O_WRONLY)
     os.dup2(number, 1)
     os.dup2(number, 2)
     sys.stdout = sys.stderr = os.fdopen(number, 'w', buffering=1)
     cli.main(args)
+
+
+PRELOAD = [
+    *('mmsmt.launch.training', 'mmsmt.hooks', 'mmsmt.runs.loops'),
+    *('support.toy', 'mmcv.ops', 'torchvision', 'torch._dynamo'),
+    *('matplotlib.pyplot', 'mpl_toolkits.mplot3d'),
+]
 
 
 def start(*args, log: Path):
@@ -287,7 +296,7 @@ def start(*args, log: Path):
         log: A new file for its output.
     """
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['mmsmt.launch.training', 'support.toy'])
+    context.set_forkserver_preload(PRELOAD)
     process = context.Process(target=_run, args=(list(map(str, args)), log))
     process.start()
     return process
