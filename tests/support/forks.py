@@ -106,7 +106,11 @@ def preload() -> None:
 
     torch.set_num_threads(1)
     names = ['torchvision', 'mmcv.ops', 'mmengine.runner', 'pycocotools.coco']
-    names += ['torch.distributed.run', 'multiprocessing.spawn']
+    names += [
+        'torch.distributed.run',
+        'multiprocessing.spawn',
+        'torch._dynamo',
+    ]
     for host in HOSTS:
         parts = 'datasets', 'models', 'engine', 'evaluation', 'visualization'
         names += [f'{host}.{part}' for part in parts]
