@@ -1,4 +1,4 @@
-"""Memory and open files of a long training run.
+"""Record memory and open files of a long training run.
 
     mmsmt soak --out work_dirs/soak
 
@@ -12,6 +12,7 @@ Needs psutil. 2,000 iterations take about ten minutes on two cores.
 """
 
 import argparse
+import contextlib
 import csv
 import subprocess
 import sys
@@ -28,8 +29,6 @@ WARM_UP = 200
 """Iterations after which nothing may grow."""
 LIMIT = 0.02
 """Growth that is allowed."""
-
-
 CONFIG = """_base_ = ['{base}']
 train_cfg = dict(
     _delete_=True,
@@ -60,7 +59,7 @@ default_hooks = dict(
 
 
 class Sample(NamedTuple):
-    """What the processes of a run hold at one moment.
+    """Hold the memory and open files of a run's processes at one moment.
 
     Args:
         iteration (int): Iterations that are finished.
@@ -101,16 +100,16 @@ def main(args: argparse.Namespace) -> None:
         writer = csv.writer(file)
         writer.writerow(Sample._fields)
         writer.writerows(samples)
-    failed = [line for line in summarize(samples) if line.endswith('FAILED')]
-    print('\n'.join(summarize(samples)))
-    if failed:
-        raise UserError(f'{len(failed)} of them grow.')
+    lines = summarize(samples)
+    print('\n'.join(lines))
+    if failed := sum(line.endswith('FAILED') for line in lines):
+        raise UserError(f'{failed} of them grow.')
 
 
 def _train(
     args: argparse.Namespace, data: Path, work_dir: Path
 ) -> Iterator[Sample]:
-    """Train, and yield what the processes hold."""
+    """Train, and yield samples; end the training if they are not taken."""
     import psutil
 
     config = args.out / 'soak.py'
@@ -128,15 +127,16 @@ def _train(
             [str(part) for part in line], stdout=log, stderr=log
         )
     watched = psutil.Process(process.pid)
-    while process.poll() is None:
-        time.sleep(2)
-        done = _iterations(work_dir)
-        if not done:
-            continue
-        try:
-            yield _take(watched, done)
-        except psutil.NoSuchProcess:
-            continue  # one has just ended
+    try:
+        while process.poll() is None:
+            time.sleep(2)
+            done = _iterations(work_dir)
+            with contextlib.suppress(psutil.NoSuchProcess):  # one just ended
+                if done:
+                    yield _take(watched, done)
+    finally:
+        process.terminate()
+        process.wait()
     if process.returncode:
         raise UserError(f"The training failed: '{args.out / 'train.log'}'.")
 

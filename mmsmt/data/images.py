@@ -19,7 +19,7 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 ENDS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
 """Bytes near the end of a whole file, by format."""
 SIZES = {'WEBP': (4, 8), 'BMP': (2, 0)}
-"""Where the length of a file is in it, and what is added to it, by format."""
+"""Place of a file's length in it, and the bytes to add to it, by format."""
 FORMATS = ('JPEG', 'MPO', 'PNG', 'BMP', 'TIFF', 'WEBP', 'PPM')
 """Formats that mmcv reads, by Pillow's names."""
 DEEP = 'images have 16 bits per channel, of which mmcv loads the upper 8'

@@ -123,6 +123,19 @@ def _iter_hooks(cfg: Config) -> Iterator[tuple[str, dict]]:
             yield f'custom_hooks.{i}', hook
 
 
+def _find_receiver(kind: Any, hook: dict) -> Any:
+    """Return the function to which a hook passes other arguments on."""
+    if kind is CheckpointHook:  # after the first epoch
+        return Runner.save_checkpoint
+    if not issubclass(kind, EMAHook):
+        return None
+    with MODELS.switch_scope_and_registry(None) as registry:
+        average = registry.get(
+            hook.get('ema_type', 'ExponentialMovingAverage')
+        )
+    return average and average.__init__
+
+
 def _check_arguments(place: str, hook: dict, findings: Findings) -> None:
     """Check that a hook takes the arguments that the config gives it."""
     kind: Any = hook.get('type')
@@ -136,18 +149,9 @@ def _check_arguments(place: str, hook: dict, findings: Findings) -> None:
     parameters = inspect.signature(kind.__init__).parameters
     names = set(parameters) - {'self'}
     if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
-        receiver: Any = None
-        if kind is CheckpointHook:  # after the first epoch
-            receiver = Runner.save_checkpoint
-        elif issubclass(kind, EMAHook):
-            average = hook.get('ema_type', 'ExponentialMovingAverage')
-            with MODELS.switch_scope_and_registry(None) as registry:
-                average = registry.get(average)
-            receiver = average and average.__init__
-        if receiver is None:
-            return
-        more = inspect.signature(receiver).parameters
-        if any(p.kind == p.VAR_KEYWORD for p in more.values()):
+        receiver = _find_receiver(kind, hook)
+        more = inspect.signature(receiver).parameters if receiver else {}
+        if not more or any(p.kind == p.VAR_KEYWORD for p in more.values()):
             return
         names |= set(more)
     for name in set(hook) - names - {'type', '_scope_', 'priority'}:

@@ -157,9 +157,9 @@ class SafeCheckpointHook(CheckpointHook):
         Args:
             runner (Runner): The runner.
             meta (dict): ``epoch`` and ``iter`` that are finished.
-            validated (bool): They are validated too.
+            validated (bool): They are validated too, which is saved anew.
         """
-        if meta['iter'] == self._saved:
+        if meta['iter'] == self._saved and not validated:
             return
         # Each process goes on with its own statistics: the unbroken run does
         # not average them here.
@@ -333,7 +333,6 @@ class SafeCheckpointHook(CheckpointHook):
             return
         # Early stopping counts, and a learning rate may follow the metric.
         if isinstance(runner, Runner) and _follows_validation(runner):
-            self._saved = -1
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self.save_stopped(runner, meta, validated=True)
         self._record.finish_validation(runner.iter)

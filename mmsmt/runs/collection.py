@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def paused() -> Iterator[None]:
-    """Do not collect, inside a ``with`` block or until :func:`resume`."""
+    """Do not collect, inside a ``with`` block or until :func:`end_pause`."""
     enabled, frozen = gc.isenabled(), gc.get_freeze_count() > 0
     gc.disable()
     gc.freeze()
@@ -25,7 +25,7 @@ def paused() -> Iterator[None]:
             gc.enable()
 
 
-def resume() -> None:
+def end_pause() -> None:
     """Collect again, but not what was read.
 
     It stays in any case; to look through it would write to its memory, which

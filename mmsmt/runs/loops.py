@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mmsmt.registry import LOOPS
 
-from .collection import resume
+from .collection import end_pause
 from .explain import explain_loading, explain_memory, name_files
 from .position import PositionedSampler, position_loader, seed_generators
 from .signals import blocked, shield_workers
@@ -58,7 +58,7 @@ class _Position(BaseLoop):
 
     def run(self) -> Any:
         """Train, and end the loader's workers."""
-        resume()  # all datasets are read
+        end_pause()  # all datasets are read
         try:
             return super().run()
         finally:

@@ -29,7 +29,7 @@ def wrap_smt_blocks(
 
 @STRATEGIES.register_module()
 class FSDPStrategy(MMEngineFSDPStrategy):
-    """mmengine's strategy with the blocks of SMT as units, which resumes.
+    """Shard a model in blocks of SMT, and resume such a run.
 
     A checkpoint is one file, as that of a run in one process.
 

@@ -15,7 +15,7 @@ FIRST = 6
 
 
 class Watch:
-    """Time that each part of a training iteration takes, in all processes.
+    """Watch the time of each part of an iteration, in all processes.
 
     A thread in each process tells the others what it does. Where one part
     takes too long, they are compared: a process that gives no sign of life, or

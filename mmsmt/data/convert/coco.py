@@ -8,7 +8,7 @@ from typing import Any
 from mmsmt.data.files import DataError
 
 from .records import Collection, Picture, Thing
-from .sources import ImageFinder, measure, split_of
+from .sources import ImageFinder, gives_other_size, measure, split_of
 
 KEYS = {'images', 'annotations', 'categories'}
 
@@ -88,7 +88,7 @@ def _read_file(
             raise DataError(f"'{path}' names the image '{name}', not found.")
         size = measure(file)
         given = image.get('height'), image.get('width')
-        if None not in given and given not in (size, tuple(map(str, size))):
+        if gives_other_size(given, size):
             raise DataError(
                 f"'{path}' says that '{name}' has {given[0]} x {given[1]} "
                 f'pixels; it is displayed with {size[0]} x {size[1]}. Export '

@@ -12,7 +12,7 @@ from PIL import Image
 from mmsmt.data.files import DataError
 
 from .records import Collection, Picture, Thing
-from .sources import ImageFinder, measure, split_of
+from .sources import ImageFinder, gives_other_size, measure, split_of
 
 CIRCLE_POINTS = 64
 
@@ -43,7 +43,7 @@ def read_labelme(root: Path, contents: dict[Path, dict]) -> Collection:
         picture = Picture(image, *measure(image))
         given = content.get('imageHeight'), content.get('imageWidth')
         size = picture.height, picture.width
-        if None not in given and given not in (size, tuple(map(str, size))):
+        if gives_other_size(given, size):
             raise DataError(
                 f"'{path}' was drawn on an image of {given[0]} x {given[1]} "
                 f"pixels; '{image}' has {picture.height} x {picture.width}."

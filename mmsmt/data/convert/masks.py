@@ -25,7 +25,7 @@ from .sources import (
 HINTS = re.compile(
     r'(^|[^a-z])((mask|label|annot|segm)|(seg|gt|ann)(?![a-z]))'
 )
-"""What folders of masks are called."""
+"""Names of folders of masks."""
 PASSED_OVER = ('visual', 'object', 'instance')
 NAMES = ('classes.txt', 'class_names.txt', 'labels.txt')
 ENDS = ('_mask', '_masks', '_label', '_seg', '-mask', '_gt')

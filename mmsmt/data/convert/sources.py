@@ -47,6 +47,17 @@ def split_of(path: Path, root: Path, by_file: bool = False) -> str:
     return next(filter(None, splits), '')
 
 
+def gives_other_size(given: tuple, size: tuple[int, int]) -> bool:
+    """Check that an annotation gives another size than its image has.
+
+    Args:
+        given (tuple): Height and width, as numbers or texts; None for a value
+            that is not given.
+        size (tuple[int, int]): Height and width of the image.
+    """
+    return None not in given and given not in (size, tuple(map(str, size)))
+
+
 def measure(path: Path) -> tuple[int, int]:
     """Return height and width of an image as displayed, in pixels.
 
