@@ -83,6 +83,27 @@ def run_python(
     return result
 
 
+def forget_runs() -> None:
+    """Forget mmengine's loggers and visualizers, whose files may be gone.
+
+    It names a run by its second, and finds those of that second again.
+    """
+    if 'mmengine.runner' not in sys.modules:
+        return
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+
+    visualizers = Visualizer, *Visualizer.__subclasses__()
+    for kind in (MMLogger, MessageHub, *visualizers):
+        kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_runs_before() -> None:
+    """Let no run find loggers of the test before."""
+    forget_runs()
+
+
 @pytest.fixture
 def tool(monkeypatch, capsys):
     """Run a tool in this process; returns its exit status and output.
@@ -91,6 +112,7 @@ def tool(monkeypatch, capsys):
     """
 
     def run(name: str, *args):
+        forget_runs()
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
         status = 0
@@ -110,14 +132,10 @@ def tool(monkeypatch, capsys):
 @pytest.fixture
 def tool_of(capsys):
     """Run ``mmsmt`` in this process; returns its exit status and output."""
-    from mmengine.visualization import Visualizer
-
     from mmsmt import cli
 
     def run(*args):
-        # mmengine names a run by its second, and finds that one's again.
-        for kind in (Visualizer, *Visualizer.__subclasses__()):
-            kind._instance_dict.clear()
+        forget_runs()
         status = 0
         try:
             cli.main([str(arg) for arg in args])

@@ -67,6 +67,8 @@ class Watch:
         self, store: torch.distributed.Store, stop: threading.Event
     ) -> None:
         rank, world = get_rank(), get_world_size()
+        self._give_sign(store, rank)
+        store.add(f'{rank} started', 1)
         while True:
             self._give_sign(store, rank)
             limit = self._seconds * (FIRST if self._first else 1)
@@ -131,7 +133,8 @@ WATCH = Watch()
 
 
 def _read(store: torch.distributed.Store, rank: int) -> list[str]:
-    if not store.check([str(rank)]):
+    # Stores of torch 2.1 have no check(), and their get() waits.
+    if store.add(f'{rank} started', 0) == 0:
         return ['', '0', 'starting']
     return store.get(str(rank)).decode().split(' ', 2)
 

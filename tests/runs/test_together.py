@@ -88,7 +88,7 @@ def test_statistics_are_averaged(train_two, tmp_path):
 @pytest.mark.slow
 def test_a_process_that_hangs(train_two, tmp_path):
     hooks = [
-        dict(type='mmsmt.GuardHook', timeout=3),
+        dict(type='mmsmt.GuardHook', timeout=2),
         dict(type='ToyAccident', after=4, signal=19, rank=1),  # SIGSTOP
     ]
     config = toy.write_config(tmp_path / 'run.py', custom_hooks=hooks)

@@ -68,7 +68,7 @@ class ToyNoise:
         fail_at: Value of the sample that raises an error.
         kill_at: Value of the sample at which the process is killed.
         seconds: Time that a sample takes.
-        sleep_on: Rank of a process whose thirteenth sample takes 12 seconds.
+        sleep_on: Rank of a process whose thirteenth sample takes 8 seconds.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ToyNoise:
         time.sleep(self.seconds)
         self.calls += 1
         if self.sleep_on == get_rank() and self.calls == 13:
-            time.sleep(12)
+            time.sleep(8)
         noise = random.random() + np.random.rand() + torch.rand(())
         data['inputs'] = torch.full((3,), data['value'] / 20) + noise
 
@@ -210,7 +210,7 @@ class ToyAccident(Hook):
         if self.signal == signal.SIGSTOP:
             # Let torchrun end this process, without its half minute.
             subprocess.Popen(
-                ['sh', '-c', f'sleep 12; kill -CONT {os.getpid()}']
+                ['sh', '-c', f'sleep 8; kill -CONT {os.getpid()}']
             )
         os.kill(os.getpid(), self.signal)
 
