@@ -1,5 +1,7 @@
 """Train the small SMT in one process, and sharded over those of torchrun."""
 
+import sys
+
 import torch
 from torch.distributed import get_rank, init_process_group
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -40,7 +42,10 @@ def main() -> None:
         for name, value in expected.items()
     )
     units = FullyShardedDataParallel.fsdp_modules(sharded)
-    print(f'process {get_rank()}: {len(units)} units, {difference:.1e}')
+    # In one piece: the other process writes to the same pipe.
+    sys.stdout.write(
+        f'process {get_rank()}: {len(units)} units, {difference:.1e}\n'
+    )
 
 
 if __name__ == '__main__':
