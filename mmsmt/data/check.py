@@ -24,7 +24,7 @@ from .configured import (
 from .files import check_data_files
 from .findings import Findings
 from .folders import check_folders
-from .images import check_images
+from .images import check_images, read_headers_ahead
 from .segmentation import check_segmentation
 from .settings import check_settings
 from .summary import Summary
@@ -300,7 +300,6 @@ def _check_coco_dataset(
     dataset: ConfigDict, use: CocoUse, findings: Findings
 ) -> _Contents:
     path = _path(dataset, dataset.get('ann_file') or '')
-    summary = check_coco(path, use, findings) or Summary()
     prefixes = dataset.get('data_prefix') or {}
     if 'img' not in prefixes:
         findings.error(
@@ -309,7 +308,12 @@ def _check_coco_dataset(
             "Write data_prefix=dict(img='FOLDER').",
         )
     prefix = _path(dataset, prefixes.get('img') or '')
-    check_images(prefix, summary.files, findings)
+    ahead = read_headers_ahead(prefix)
+    try:
+        summary = check_coco(path, use, findings) or Summary()
+        check_images(prefix, summary.files, findings, ahead)
+    finally:
+        ahead.stop()
     summary.classes = tuple(use.classes)
     summary.folders = {
         os.path.dirname(os.path.join(prefix, name)) for name in summary.files

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsmt.runs.collection import paused
+from mmsmt.runs.kept import KEPT
 from mmsmt.weights.reading import summarize
 
 from .findings import Findings
@@ -113,6 +114,7 @@ def check_coco(path: Path, use: CocoUse, findings: Findings) -> Summary | None:
     if content is None:
         return None
     checker = _Checker(path, use, findings)
+    KEPT.put(path, content)
     with paused(), show_wait(path):
         notes = content['annotations']
         checker.check_categories(content['categories'], notes)

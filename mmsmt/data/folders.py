@@ -10,7 +10,7 @@ from mmsmt.weights.reading import summarize
 
 from .configured import build_lazily, type_name
 from .findings import Findings
-from .images import count_suffixes, look_at, report_faults
+from .images import count_suffixes, find_fault, report_faults
 from .parallel import map_files
 from .summary import Summary
 
@@ -154,6 +154,5 @@ def _check_files(files: list[str], where: str, findings: Findings) -> None:
     if step > 1:
         text = f'of {len(files)} images {len(chosen)} were looked at'
         findings.warn(where, text)
-    items = [(path, None) for path in chosen]
-    faults = map_files(look_at, items, f'Images of {where}')
+    faults = map_files(find_fault, chosen, f'Images of {where}')
     report_faults(where, chosen, faults, findings)

@@ -12,8 +12,12 @@ from PIL import Image, UnidentifiedImageError
 from mmsmt.weights.reading import summarize
 
 from .findings import Findings
-from .parallel import map_files
+from .parallel import Ahead, map_files
 
+Fault = tuple[str, str]
+"""Kind and detail."""
+Header = tuple[Fault | None, tuple[int, int] | None]
+"""Fault of a file, and its displayed height and width in pixels."""
 ORIENTATION = 0x0112
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 ENDS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
@@ -34,10 +38,22 @@ REMEDIES = {
 }
 
 
+def read_headers_ahead(folder: Path) -> Ahead:
+    """Read the headers of a folder's images in other processes.
+
+    Args:
+        folder (Path): The folder; those in it are left out.
+    """
+    paths = [os.path.join(folder, name) for name in _list_files(str(folder))]
+    images = [path for path in paths if path.lower().endswith(SUFFIXES)]
+    return Ahead(read_header, images)
+
+
 def check_images(
     folder: Path,
     files: Mapping[str, tuple[int, int]],
     findings: Findings,
+    ahead: Ahead | None = None,
 ) -> None:
     """Check that images exist, are whole and have the annotated size.
 
@@ -46,19 +62,20 @@ def check_images(
         files (Mapping[str, tuple[int, int]]): Annotated height and width in
             pixels, by file relative to the folder.
         findings (Findings): Extended in place.
+        ahead (Ahead, optional): Of :func:`read_headers_ahead`.
     """
     missing = []
     listed: dict[str, set[str]] = {}
-    names, present = [], []
-    for name, size in files.items():
-        parent = os.path.join(folder, os.path.dirname(name))
+    present = {}
+    for name in files:
+        path = os.path.join(folder, name)
+        parent, base = os.path.split(path)
         if parent not in listed:
             listed[parent] = _list_files(parent)
-        if os.path.basename(name) not in listed[parent]:
-            missing.append(name)
+        if base in listed[parent]:
+            present[name] = path
         else:
-            names.append(name)
-            present.append((os.path.join(folder, name), size))
+            missing.append(name)
     if missing:
         findings.error(
             folder,
@@ -66,8 +83,15 @@ def check_images(
             f'{summarize(missing, 3)}',
             _find_elsewhere(folder, missing),
         )
-    looks = map_files(look_at, present, f'Images of {folder}')
-    report_faults(folder, names, looks, findings)
+    title = f'Images of {folder}'
+    headers = ahead.collect(present.values(), title) if ahead else {}
+    rest = [path for path in present.values() if path not in headers]
+    headers.update(zip(rest, map_files(read_header, rest, title)))
+    faults = [
+        _compare_size(headers[path], files[name])
+        for name, path in present.items()
+    ]
+    report_faults(folder, list(present), faults, findings)
 
 
 def report_faults(
@@ -97,15 +121,14 @@ def report_faults(
             findings.error(where, text, REMEDIES.get(kind, ''))
 
 
-def look_at(
-    item: tuple[str, tuple[int, int] | None],
-) -> tuple[str, str] | None:
-    """Return the kind and the detail of an image's fault, None if it is fine.
+def find_fault(path: str, noun: str = 'images') -> Fault | None:
+    """Return the kind and the detail of a file's fault, None if it is fine.
 
     Args:
-        item (tuple): The file, and its annotated height and width in pixels.
+        path (str): The file.
+        noun (str): Name of such files in the text.
     """
-    return describe_fault(*item)
+    return read_header(path, noun)[0]
 
 
 def count_suffixes(folder: Path) -> Counter:
@@ -124,45 +147,49 @@ def _list_files(folder: str) -> set[str]:
         return set()
 
 
-def describe_fault(
-    path: str, size: tuple[int, int] | None, noun: str = 'images'
-) -> tuple[str, str] | None:
-    """Return the kind and the detail of a file's fault, None if it is fine.
+def _compare_size(header: Header, size: tuple[int, int]) -> Fault | None:
+    fault, found = header
+    if found and found != tuple(size):
+        return (
+            'images have another size, as displayed, than annotated',
+            f' {found[0]} x {found[1]} for {size[0]} x {size[1]}',
+        )
+    return fault
+
+
+def read_header(path: str, noun: str = 'images') -> Header:
+    """Return a file's fault, None if it is fine, and its displayed size.
 
     Args:
         path (str): The file.
-        size (tuple[int, int], optional): Expected height and width in pixels,
-            as displayed.
         noun (str): Name of such files in the text.
+
+    Returns:
+        tuple: Kind and detail of the fault, or None; height and width in
+        pixels, or None if the fault hides them.
     """
     try:
         with open(path, 'rb') as file:
             length = file.seek(0, os.SEEK_END)
             if not length:
-                return f'{noun} are empty files', ''
+                return (f'{noun} are empty files', ''), None
             file.seek(0)
             with open_image(file) as image:
                 # Before EXIF data are read: a PNG is decoded for them.
                 deep = ';16' in str(getattr(image, 'tile', ''))
-                height, width = displayed_size(image)
+                size = displayed_size(image)
                 if image.format not in FORMATS:
-                    detail = f' ({image.format})'
-                    return f'{noun} are of a format that mmcv lacks', detail
+                    kind = f'{noun} are of a format that mmcv lacks'
+                    return (kind, f' ({image.format})'), None
                 if image.mode in ('F', 'I') and noun == 'images':
-                    return f'{noun} have 32 bits, which mmcv lacks', ''
+                    return ('images have 32 bits, which mmcv lacks', ''), None
                 if not _is_whole(image, file, length):
-                    return f'{noun} are cut off', ''
+                    return (f'{noun} are cut off', ''), None
     except FileNotFoundError:
-        return f'{noun} are missing', ''
+        return (f'{noun} are missing', ''), None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        return f'{noun} cannot be read as images', ''
-    if size and (height, width) != tuple(size):
-        detail = f' {height} x {width} for {size[0]} x {size[1]}'
-        return (
-            f'{noun} have another size, as displayed, than annotated',
-            detail,
-        )
-    return (DEEP, '') if deep and noun == 'images' else None
+        return (f'{noun} cannot be read as images', ''), None
+    return (DEEP, '') if deep and noun == 'images' else None, size
 
 
 def _is_whole(image: Image.Image, file: BinaryIO, length: int) -> bool:

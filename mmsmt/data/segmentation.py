@@ -15,8 +15,8 @@ from .findings import Findings
 from .images import (
     DEEP,
     count_suffixes,
-    describe_fault,
     displayed_size,
+    find_fault,
     open_image,
     report_faults,
 )
@@ -111,10 +111,10 @@ def look_at_pair(
         pixels of the mask by value.
     """
     image, mask = pair
-    fault = describe_fault(image, None, 'images')
+    fault = find_fault(image)
     if fault and fault[0] != DEEP or mask is None:
         return fault, {}
-    fault = describe_fault(mask, None, 'masks')
+    fault = find_fault(mask, 'masks')
     if fault:
         return fault, {}
     with open_image(image) as opened:

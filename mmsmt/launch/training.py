@@ -12,6 +12,7 @@ from mmsmt.data.files import check_data_files
 from mmsmt.ops import operators_in_use
 from mmsmt.optim import cpu_has_bf16
 from mmsmt.runs.collection import paused
+from mmsmt.runs.kept import keep_content
 from mmsmt.runs.lock import RunLock
 from mmsmt.runs.signals import STOPPER
 from mmsmt.runs.together import run_first
@@ -67,7 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Run ``train``."""
     cfg = load_config_of(args)
-    with STOPPER.installed(), paused(), contextlib.ExitStack() as stack:
+    with (
+        STOPPER.installed(),
+        paused(),
+        keep_content(),
+        contextlib.ExitStack() as stack,
+    ):
         connect_processes(cfg)
         run_first(lambda: stack.enter_context(_lock(cfg)) and None)
         prepare_training(

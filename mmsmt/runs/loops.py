@@ -12,6 +12,7 @@ from mmsmt.registry import LOOPS
 
 from .collection import end_pause
 from .explain import explain_loading, explain_memory, name_files
+from .kept import drop_content
 from .position import PositionedSampler, position_loader, seed_generators
 from .signals import blocked, shield_workers
 from .watch import WATCH
@@ -58,7 +59,8 @@ class _Position(BaseLoop):
 
     def run(self) -> Any:
         """Train, and end the loader's workers."""
-        end_pause()  # all datasets are read
+        drop_content()  # all datasets are read
+        end_pause()
         try:
             return super().run()
         finally:

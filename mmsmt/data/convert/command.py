@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 
 from mmsmt.data.findings import Findings
-from mmsmt.data.images import look_at, report_faults
+from mmsmt.data.images import find_fault, report_faults
 from mmsmt.data.parallel import map_files
 from mmsmt.errors import UsageError, UserError
 
@@ -147,9 +147,9 @@ def check_pictures(collection: Collection, folder: Path) -> None:
         DataError: Images cannot be read, or are cut off.
     """
     findings = Findings()
-    items = [(str(picture.path), None) for picture in collection.pictures()]
-    faults = map_files(look_at, items, 'Images')
-    report_faults(folder, [path for path, _ in items], faults, findings)
+    paths = [str(picture.path) for picture in collection.pictures()]
+    faults = map_files(find_fault, paths, 'Images')
+    report_faults(folder, paths, faults, findings)
     findings.raise_errors()
 
 
