@@ -24,7 +24,10 @@ class BuildWithConfigs(build_py):
         home = Path(ROOT if editable else self.build_lib, 'mmsmt', '.mim')
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        (home / 'model-index.yml').write_text('Import: []\n')
+        metafiles = sorted((ROOT / 'configs/metafiles').glob('*.yml'))
+        names = [f'- configs/smt/metafiles/{x.name}\n' for x in metafiles]
+        index = 'Import:\n' + ''.join(names)
+        (home / 'model-index.yml').write_text(index)
         for source, target in CARRIED.items():
             (home / target).parent.mkdir(exist_ok=True)
             if editable:

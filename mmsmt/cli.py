@@ -17,6 +17,7 @@ from mmsmt.version import __version__
 COMMANDS = {
     'train': 'mmsmt.launch.training',
     'test': 'mmsmt.launch.testing',
+    'predict': 'mmsmt.deploy.command',
     'data': 'mmsmt.data.convert.command',
     'check': 'mmsmt.launch.checking',
     'rehearse': 'mmsmt.rehearsal.command',
@@ -31,6 +32,7 @@ WITHOUT_TORCH = ('doctor', 'digits')
 SUMMARIES = {
     'train': 'train a detector, segmenter or classifier from a config',
     'test': 'test a trained detector, segmenter or classifier',
+    'predict': 'predict on images, videos or a camera',
     'data': 'make a config from a folder of labelled images',
     'check': 'check the datasets of a config',
     'rehearse': 'dry-run a config end to end on synthetic data',

@@ -16,6 +16,11 @@ def extend_mmengine() -> None:
     - Bare ``SMT`` is a model in every scope, as ``mmsmt.SMT`` is.
     - ``mmsmt::`` works in a config's ``_base_``, in the host's scope; so does
       ``mmseg::``, whose distribution has another name in each package stack.
+    - The hosts' inferencers find shipped models by name, and mmpretrain's hub
+      has the classifiers: :mod:`mmsmt.names`.
+    - The authors' weights are fetched by
+      :func:`mmsmt.weights.fetch_checkpoint`, whose error says where to put
+      the file without a network.
     - Local checkpoints that mmengine cannot read because they hold objects of
       missing packages (the authors' hold a ``yacs.config.CfgNode``) are read
       by :func:`mmsmt.weights.read_checkpoint`.
@@ -24,7 +29,13 @@ def extend_mmengine() -> None:
       :func:`mmsmt.weights.strict_loader`.
     """
     from mmsmt.models import SMT
-    from mmsmt.weights import read_checkpoint, strict_loader
+    from mmsmt.names import extend_hosts
+    from mmsmt.weights import (
+        fetch_checkpoint,
+        read_checkpoint,
+        strict_loader,
+    )
+    from mmsmt.weights.fetching import RELEASE
 
     MMENGINE_MODELS.register_module(module=SMT)
     config_utils.MODULE2PACKAGE.update(mmsmt='mmsmt', mmseg='mmseg')
@@ -38,7 +49,7 @@ def extend_mmengine() -> None:
     Config._get_cfg_path = staticmethod(find_in_scope)
     load = checkpoint.CheckpointLoader._get_checkpoint_loader('')
 
-    def load_local(
+    def load_from_local(
         filename: str, map_location: str | torch.device | None = None
     ) -> dict:
         try:
@@ -46,7 +57,15 @@ def extend_mmengine() -> None:
         except ModuleNotFoundError:
             return read_checkpoint(filename)
 
-    checkpoint.CheckpointLoader.register_scheme(
-        prefixes='', loader=load_local, force=True
-    )
+    def load_from_release(
+        filename: str, map_location: str | torch.device | None = None
+    ) -> dict:
+        return load_from_local(str(fetch_checkpoint(filename)), map_location)
+
+    loaders = {'': load_from_local, RELEASE: load_from_release}
+    for prefix, loader in loaders.items():
+        checkpoint.CheckpointLoader.register_scheme(
+            prefixes=prefix, loader=loader, force=True
+        )
+    extend_hosts()
     checkpoint.load_state_dict = strict_loader(checkpoint.load_state_dict)

@@ -14,10 +14,11 @@ LAYERS = """
     ops layers execution optim
     models
     weights
+    names
     runs
     analysis data
     launch hooks tta layer_decay
-    rehearsal benchmark demo
+    rehearsal deploy benchmark demo
     integration
     doctor cli __main__ checkpoints datasets
     __init__

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def test_readme_is_a_part_of_the_page():
 def test_from_a_folder_to_predictions(fork, tmp_path, name):
     (tmp_path / 'photos').mkdir()
     MAKERS[name](tmp_path / 'photos')
+    (tmp_path / 'new_photos').mkdir()
+    image = next(
+        path
+        for path in (tmp_path / 'photos').rglob('*')
+        if path.suffix in ('.jpg', '.png') and 'mask' not in str(path)
+    )
+    shutil.copy(image, tmp_path / 'new_photos')
     (tmp_path / 'bin').mkdir()
     command = tmp_path / 'bin' / 'mmsmt'
     command.write_text(f'#!/bin/sh\nexec {fork} -m mmsmt "$@"\n')
@@ -76,6 +84,7 @@ def test_from_a_folder_to_predictions(fork, tmp_path, name):
         + [f'default_hooks.checkpoint.interval={interval}']
         + ['default_hooks.checkpoint.save_optimizer=False'],
         'test': ['--cfg-options', *settings],
+        'predict': ['--cfg-options', *settings],
     }
     for line in commands('docs/own_data.md'):
         verb = line.split()[1]
@@ -101,5 +110,6 @@ def test_from_a_folder_to_predictions(fork, tmp_path, name):
             path = tmp_path / 'birds' / 'config.py'
             text = path.read_text()
             path.write_text(re.sub(r'side = \d+', 'side = 64', text))
+    assert (tmp_path / 'found/pictures' / image.name).is_file()
     pictures = list((tmp_path / 'pictures').rglob('*'))
     assert any(path.suffix in ('.png', '.jpg') for path in pictures)

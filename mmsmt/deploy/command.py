@@ -1,0 +1,178 @@
+"""Predict on images, videos or a camera with a trained model.
+
+    mmsmt predict CONFIG CHECKPOINT photos clip.mp4 --out predictions
+
+A source is a file, a folder, a pattern in quotes, a URL, or the number of a
+camera. Writes to the folder of --out: pictures with what was found, and for
+detectors predictions.json in COCO's format (boxes, scores, masks in RLE), for
+segmenters masks of class numbers (indexed PNG), for classifiers
+predictions.csv. Images that cannot be read are reported and left out; then
+the exit status is 1.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mmsmt.data.findings import Findings
+from mmsmt.data.images import report_faults
+from mmsmt.errors import UserError
+from mmsmt.launch.config import add_cfg_options
+
+from .predictor import THRESHOLD, Prediction, Predictor
+from .results import Results
+from .sources import (
+    Picture,
+    PictureError,
+    count,
+    find_pictures,
+    iter_pictures,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command line of ``predict``."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument(
+        'sources',
+        nargs='+',
+        metavar='SOURCE',
+        help='file, folder, pattern, URL, or number of a camera',
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='DIR', help='a new folder'
+    )
+    parser.add_argument(
+        '--threshold',
+        type=_fraction,
+        default=THRESHOLD,
+        help='score from which objects are kept (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--batch',
+        type=_positive,
+        default=1,
+        help='images of one size that are computed together',
+    )
+    parser.add_argument(
+        '--frames', type=_positive, help='stop after so many pictures'
+    )
+    parser.add_argument(
+        '--no-pictures', action='store_true', help='do not draw pictures'
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision'
+    )
+    parser.add_argument('--device', help='such as cpu or cuda:1')
+    add_cfg_options(parser)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 1')
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
+    return value
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run ``predict``."""
+    out: Path = args.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"'{out}' exists: give a new folder.")
+    # Sources first: they are checked at once.
+    predictor = Predictor(
+        args.config,
+        args.checkpoint,
+        device=args.device,
+        amp=args.amp,
+        cfg_options=args.cfg_options,
+    )
+    found = find_pictures(args.sources, predictor.reader)
+    total = count(found)
+    pictures = iter_pictures(found)
+    if args.frames:
+        pictures = islice(pictures, args.frames)
+        total = min(total, args.frames) if total else args.frames
+    out.mkdir(parents=True, exist_ok=True)
+    results = Results(
+        out,
+        predictor.task,
+        predictor.classes,
+        predictor.palette,
+        pictures=not args.no_pictures,
+    )
+    skipped: list[tuple[Picture, PictureError]] = []
+    begin = time.perf_counter()
+    stream = predictor.stream(
+        pictures,
+        args.threshold,
+        args.batch,
+        skip=lambda picture, error: skipped.append((picture, error)),
+    )
+    with closing(results), suppress(KeyboardInterrupt):  # ends a camera's
+        for number, prediction in _show_progress(stream, total):
+            results.add(number, prediction)
+    _report(results, time.perf_counter() - begin)
+    findings = Findings()
+    report_faults(
+        'sources',
+        [picture.source for picture, _ in skipped],
+        [error.fault for _, error in skipped],
+        findings,
+    )
+    if skipped:
+        for finding in findings:
+            print(finding, file=sys.stderr)
+        print(f'{len(skipped)} pictures were left out.', file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _show_progress(
+    stream: Iterator[tuple[int, Prediction]], total: int | None
+) -> Iterator[Any]:
+    """Yield predictions behind a progress bar, if a terminal shows it."""
+    if not sys.stderr.isatty():
+        return stream
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(
+        track(
+            stream,
+            'Predicting',
+            total=total,
+            console=Console(stderr=True),
+            transient=True,
+        )
+    )
+
+
+def _report(results: Results, seconds: float) -> None:
+    """Print numbers of pictures and objects, and the files."""
+    number = sum(results.counts.values())
+    kinds = ' and '.join(f'{n} {kind}' for kind, n in results.counts.items())
+    rate = f', {number / seconds:.1f} per second' if number else ''
+    print(f'Predicted on {kinds or "no picture"} in {seconds:.1f} s{rate}.')
+    nouns = {
+        'detection': 'objects',
+        'segmentation': 'pixels',
+        'classification': 'images',
+    }
+    noun = nouns[results.task]
+    for name, count_ in results.objects.most_common(10):
+        print(f'  {name:20s} {count_} {noun}')
+    for path in results.files:
+        print(f'Written: {path}')

@@ -1,0 +1,419 @@
+"""Load a trained model and predict, by the inferencers of its host."""
+
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import default_collate
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.runner.amp import autocast
+from PIL import Image
+
+from mmsmt.data.check import check_num_classes, find_classes
+from mmsmt.data.configured import find_class, iter_datasets, type_name
+from mmsmt.data.findings import Findings
+from mmsmt.errors import UserError
+from mmsmt.launch.checkpoints import read_safely
+from mmsmt.launch.config import load_config
+from mmsmt.weights import read_checkpoint
+
+from .sources import (
+    Picture,
+    PictureError,
+    Reader,
+    find_pictures,
+    iter_pictures,
+)
+
+TASKS = {
+    'mmdet': 'detection',
+    'mmseg': 'segmentation',
+    'mmpretrain': 'classification',
+}
+THRESHOLD = 0.3
+"""Score from which objects are kept, as in the hosts' pictures."""
+
+
+class PredictError(UserError):
+    """Error for a config or a checkpoint that cannot predict."""
+
+
+@dataclass
+class Prediction:
+    """What a model finds in a picture.
+
+    Args:
+        name (str): Relative path of the picture.
+        image (np.ndarray): Its (H, W, 3) uint8 pixels, in BGR order.
+        sample (BaseDataElement): The host's data sample.
+        predictor (Predictor): The one that made it.
+        video (Video, optional): The one that the picture is a frame of.
+    """
+
+    name: str
+    image: np.ndarray
+    sample: Any
+    predictor: 'Predictor'
+    video: Any = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class numbers: (N,) of objects, or (5,) best ones of an image."""
+        if self.predictor.task == 'classification':
+            best = self.sample.pred_score.topk(min(5, self._count())).indices
+            return best.cpu().numpy()
+        return self._objects().labels.cpu().numpy()
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Scores from 0 to 1, of :attr:`labels`."""
+        if self.predictor.task == 'classification':
+            scores = self.sample.pred_score.float().cpu().numpy()
+            return scores[self.labels]
+        return self._objects().scores.float().cpu().numpy()
+
+    @property
+    def names(self) -> list[str]:
+        """Class names, of :attr:`labels`."""
+        return [self.predictor.classes[label] for label in self.labels]
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(N, 4) corners x1, y1, x2, y2 of objects, in pixels."""
+        return self._objects().bboxes.float().cpu().numpy().reshape(-1, 4)
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """(N, H, W) bool masks of objects, None if the model has none."""
+        masks = self._objects().get('masks')
+        return None if masks is None else np.asarray(_to_numpy(masks), bool)
+
+    @property
+    def class_map(self) -> np.ndarray:
+        """(H, W) class number of each pixel, by segmentation."""
+        return _to_numpy(self.sample.pred_sem_seg.data[0])
+
+    def draw(self) -> Image.Image:
+        """Draw it on the picture, by the host's visualizer."""
+        return Image.fromarray(self.predictor.draw(self))
+
+    def show(self) -> None:
+        """Open the drawing in the system's viewer."""
+        self.draw().show()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Save the drawing in a file."""
+        self.draw().save(path)
+
+    def _objects(self) -> Any:
+        if self.predictor.task != 'detection':
+            raise AttributeError(
+                f'A {self.predictor.task} model predicts no boxes.'
+            )
+        return self.sample.pred_instances
+
+    def _count(self) -> int:
+        return self.sample.pred_score.numel()
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+    return value.cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
+
+
+class Predictor:
+    """A trained model with its test pipeline.
+
+    The host's inferencer builds both. Images whose processed sizes differ are
+    not computed together: SMT's attention sees padding, which changes its
+    features.
+
+    Args:
+        config (str | Config): File or content.
+        checkpoint (str): File or URL of the trained model.
+        device (str, optional): Such as ``cpu`` or ``cuda:1``; by default a
+            GPU if there is one.
+        amp (bool): Compute in bfloat16 on a CPU, in float16 on a GPU.
+        cfg_options (dict, optional): Settings to override, by dotted key.
+
+    Raises:
+        LaunchError: The config cannot be read.
+        CheckpointError: The checkpoint cannot be read, or does not fit.
+        PredictError: The config has no test pipeline, or the device is
+            absent.
+        DataError: The number of classes does not fit the model.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike | Config,
+        checkpoint: str | os.PathLike,
+        device: str | None = None,
+        amp: bool = False,
+        cfg_options: dict | None = None,
+    ) -> None:
+        if isinstance(config, Config):
+            cfg = copy.deepcopy(config)
+            cfg.merge_from_dict(cfg_options or {})
+        else:
+            cfg = load_config(str(config), cfg_options=cfg_options)
+        scope = cfg.get('default_scope')
+        if scope not in TASKS:
+            raise PredictError(
+                f'default_scope is {scope!r}, not one of {", ".join(TASKS)}.'
+            )
+        self.task = TASKS[scope]
+        self.device = _choose_device(device)
+        self._amp = amp
+        self.reader = _find_reader(cfg)
+        path = read_safely(str(checkpoint))
+        self.classes = _find_classes_of(cfg, path)
+        self.palette = _find_palette(_test_dataset(cfg), len(self.classes))
+        self._inferencer = _build_inferencer(
+            cfg, path, self.device, self.classes, self.palette
+        )
+        self.model = self._inferencer.model
+        self.model.eval()
+
+    def predict(
+        self,
+        sources: str | os.PathLike | Sequence[str | os.PathLike],
+        threshold: float = THRESHOLD,
+        batch: int = 1,
+    ) -> list[Prediction]:
+        """Predict on all pictures of files, folders, patterns or URLs.
+
+        Args:
+            sources (str | PathLike | Sequence): The sources.
+            threshold (float): Score from which objects are kept.
+            batch (int): Images of one size that are computed together.
+
+        Returns:
+            list[Prediction]: In the order of the pictures.
+
+        Raises:
+            SourceError: A source does not exist.
+            PictureError: A picture cannot be read.
+        """
+        if isinstance(sources, (str, os.PathLike)):
+            sources = [sources]
+        found = find_pictures([str(x) for x in sources], self.reader)
+        pictures = iter_pictures(found)
+        return sorted_by_picture(self.stream(pictures, threshold, batch))
+
+    def stream(
+        self,
+        pictures: Iterable[Picture],
+        threshold: float = THRESHOLD,
+        batch: int = 1,
+        skip: Callable[[Picture, PictureError], None] | None = None,
+    ) -> Iterator[tuple[int, Prediction]]:
+        """Predict on pictures as they come, those of one size together.
+
+        Args:
+            pictures (Iterable[Picture]): The pictures.
+            threshold (float): Score from which objects are kept.
+            batch (int): Images of one size that are computed together.
+            skip (Callable, optional): Called with a picture that cannot be
+                read; without it, that is an error.
+
+        Yields:
+            tuple[int, Prediction]: Number of the picture, and its prediction.
+        """
+        waiting: dict[tuple[int, ...], list] = {}
+        for number, picture in enumerate(pictures):
+            try:
+                image = picture.read()
+                data = self._prepare(image)
+            except PictureError as error:
+                if skip is None:
+                    raise
+                skip(picture, error)
+                continue
+            group = waiting.setdefault(tuple(data['inputs'].shape), [])
+            group.append((number, picture, image, data))
+            if len(group) >= batch:
+                del waiting[tuple(data['inputs'].shape)]
+                yield from self._compute(group, threshold)
+            elif sum(map(len, waiting.values())) >= 4 * batch:
+                size = next(iter(waiting))  # of the longest wait
+                yield from self._compute(waiting.pop(size), threshold)
+        for group in waiting.values():
+            yield from self._compute(group, threshold)
+
+    def draw(self, prediction: Prediction) -> np.ndarray:
+        """Draw a prediction; return (H, W, 3) pixels in RGB order."""
+        image = np.ascontiguousarray(prediction.image[..., ::-1])
+        visualizer = self._visualizer
+        if self.task == 'classification':
+            visualizer.visualize_cls(
+                image, prediction.sample, classes=list(self.classes)
+            )
+            return visualizer.get_image()
+        options: dict = {'draw_gt': False}
+        if self.task == 'detection':
+            options['pred_score_thr'] = 0.0  # fewer are kept
+        visualizer.add_datasample(
+            prediction.name, image, prediction.sample, **options
+        )
+        return visualizer.get_image()
+
+    def _prepare(self, image: np.ndarray) -> dict:
+        """Apply the test pipeline, except for loading."""
+        if self.task != 'classification':
+            return self._inferencer.pipeline(image)
+        size = image.shape[:2]
+        return self._inferencer.pipeline(
+            dict(img=image, img_shape=size, ori_shape=size)
+        )
+
+    def _compute(
+        self, group: list, threshold: float
+    ) -> Iterator[tuple[int, Prediction]]:
+        collate = getattr(self._inferencer, 'collate_fn', default_collate)
+        data = collate([item[-1] for item in group])
+        with self._autocast():
+            samples = self._inferencer.forward(data)
+        for (number, picture, image, _), sample in zip(group, samples):
+            if self.task == 'detection':
+                objects = sample.pred_instances
+                sample.pred_instances = objects[objects.scores >= threshold]
+            yield (
+                number,
+                Prediction(picture.name, image, sample, self, picture.video),
+            )
+
+    def _autocast(self) -> Any:
+        if not self._amp:
+            return contextlib.nullcontext()
+        kind = torch.device(self.device).type
+        dtype = torch.bfloat16 if kind == 'cpu' else torch.float16
+        return autocast(device_type=kind, dtype=dtype)
+
+    @property
+    def _visualizer(self) -> Any:
+        found = self._inferencer.visualizer
+        if found is None:  # mmpretrain's is made when it draws
+            from mmpretrain.visualization import UniversalVisualizer
+
+            found = self._inferencer.visualizer = UniversalVisualizer()
+        return found
+
+
+def sorted_by_picture(
+    predictions: Iterable[tuple[int, Prediction]],
+) -> list[Prediction]:
+    """Return predictions in the order of their pictures."""
+    return [p for _, p in sorted(predictions, key=lambda item: item[0])]
+
+
+def _choose_device(device: str | None) -> str:
+    chosen = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PredictError(
+            f"--device '{chosen}' cannot be used: {reason}"
+        ) from None
+    return chosen
+
+
+def _test_dataset(cfg: Config) -> ConfigDict:
+    """Return the innermost dataset of the test loader.
+
+    Raises:
+        PredictError: There is none, or it loads no image.
+    """
+    for dataset in iter_datasets(cfg, 'test_dataloader'):
+        if any(map(_loads_image, dataset.get('pipeline') or [])):
+            return dataset
+    raise PredictError(
+        f"'{cfg.filename}' has no test_dataloader whose pipeline loads images."
+    )
+
+
+def _loads_image(step: ConfigDict) -> bool:
+    return type_name(step) == 'LoadImageFromFile'
+
+
+def _find_reader(cfg: Config) -> Reader:
+    step = next(filter(_loads_image, _test_dataset(cfg).pipeline))
+    return Reader(
+        step.get('color_type', 'color'), step.get('imdecode_backend', 'cv2')
+    )
+
+
+def _find_classes_of(cfg: Config, checkpoint: str) -> tuple[str, ...]:
+    """Return the classes of a checkpoint, or else of the config's data."""
+    meta = read_checkpoint(checkpoint, lazily=True).get('meta')
+    data = (meta.get('dataset_meta') if isinstance(meta, dict) else {}) or {}
+    classes = data.get('classes') or data.get('CLASSES')
+    findings = Findings()
+    if not isinstance(classes, (list, tuple)):
+        classes = find_classes(_test_dataset(cfg), findings)
+    if classes is None:
+        raise PredictError(
+            f"Neither '{checkpoint}' nor the test dataset has class names. "
+            'Write metainfo=dict(classes=(...)) in the dataset.'
+        )
+    check_num_classes(cfg, tuple(classes), findings)
+    findings.raise_errors()
+    return tuple(map(str, classes))
+
+
+def _find_palette(dataset: ConfigDict, number: int) -> np.ndarray:
+    """Return (number, 3) colours of a dataset's classes, or spread hues."""
+    given = (dataset.get('metainfo') or {}).get('palette')
+    stock = getattr(find_class(dataset), 'METAINFO', {}).get('palette')
+    for palette in (given, stock):
+        if isinstance(palette, (list, tuple)) and len(palette) == number:
+            return np.array(palette, np.uint8)
+    hues = np.arange(number) * 0.618 % 1 * 180  # the golden ratio
+    hsv = np.stack([hues, hues * 0 + 180, hues * 0 + 230], -1)
+    rgb = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)
+    return rgb[0]
+
+
+def _build_inferencer(
+    cfg: Config,
+    checkpoint: str,
+    device: str,
+    classes: Sequence[str],
+    palette: np.ndarray,
+) -> Any:
+    """Build the inferencer of the config's host."""
+    scope = cfg.default_scope
+    # It may be inside others, which inferencers do not expect.
+    cfg.test_dataloader.dataset = _test_dataset(cfg)
+    init_default_scope(scope)
+    MMLogger.get_instance('mmengine', log_level='WARNING')
+    if scope == 'mmdet':
+        from mmdet.apis import DetInferencer
+
+        found = DetInferencer(cfg, checkpoint, device=device)
+        found.model.dataset_meta['classes'] = tuple(classes)
+    elif scope == 'mmseg':
+        from mmseg.apis import MMSegInferencer
+
+        found = MMSegInferencer(
+            cfg,
+            checkpoint,
+            classes=list(classes),
+            palette=palette.tolist(),
+            device=device,
+        )
+    else:
+        from mmpretrain import ImageClassificationInferencer
+
+        found = ImageClassificationInferencer(
+            cfg, checkpoint, device=device, classes=list(classes)
+        )
+    return found
