@@ -179,10 +179,13 @@ def coco(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope='session')
-def trained(new_python, root, coco, tmp_path_factory) -> tuple[Path, str]:
+def trained(
+    request, python, new_python, root, coco, tmp_path_factory
+) -> tuple[Path, str]:
     """A work dir after one epoch of tools/train.py, and its output."""
     work_dir = tmp_path_factory.mktemp('work') / 'run'
-    result = new_python(
+    smoke = request.config.getoption('markexpr') == 'smoke'
+    result = (new_python if smoke else python)(
         *('tools/train.py', CONFIG, '--data-root', coco),
         *('--work-dir', work_dir, *SHORT, 'train_cfg.max_epochs=1'),
         cwd=root,

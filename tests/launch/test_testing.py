@@ -15,15 +15,14 @@ from mmsmt.data import digits
 
 @pytest.mark.slow
 @pytest.mark.parametrize('tta', [False, True])
-def test_test(python, new_python, root, coco, trained, tmp_path, tta):
+def test_test(python, root, coco, trained, tmp_path, tta):
     command = ['tools/test.py', CONFIG, trained[0] / 'epoch_1.pth']
     command += ['--data-root', coco, '--work-dir', tmp_path / 'test']
     command += ['--out', tmp_path / 'all.pkl']
     command += (
         ['--tta'] if tta else ['--show-dir', os.path.relpath(tmp_path, root)]
     )
-    run = python if tta else new_python
-    output = run(*command, *SHORT, cwd=root).stdout
+    output = python(*command, *SHORT, cwd=root).stdout
     assert 'Checkpoint: all' in output
     assert 'coco/bbox_mAP' in output
     assert ('coco/segm_mAP' in output) != tta
