@@ -68,6 +68,7 @@ EXTRAS = {
         'regex',
         'setuptools<70',
     ],
+    'report': ['plotly', 'jinja2', 'pycocotools'],
     'demo': ['scikit-learn', 'matplotlib', 'pycocotools', 'tqdm', 'Pillow'],
     'export': ['onnx', 'onnxruntime'],
     'export-dynamo': ['onnx', 'onnxruntime', 'onnxscript'],  # torch >= 2.6
@@ -102,6 +103,7 @@ setup(
     package_data={
         'mmsmt': ['py.typed'],
         'mmsmt.weights': ['*.json', '*.txt'],
+        'mmsmt.report': ['*.html'],
     },
     extras_require=EXTRAS,
     entry_points={'console_scripts': ['mmsmt = mmsmt.cli:main']},

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / 'tests'))
 from support import forks  # noqa: E402
 from support.runs import CONFIG, SHORT  # noqa: E402
 
+os.environ['MMSMT_REPORT'] = '0'  # one test trains with a report
 WORKER = 'PYTEST_XDIST_WORKER' in os.environ
 
 

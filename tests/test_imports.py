@@ -18,7 +18,7 @@ LAYERS = """
     runs
     analysis data
     launch hooks tta layer_decay
-    rehearsal deploy benchmark demo
+    rehearsal deploy report benchmark demo
     integration
     doctor cli __main__ checkpoints datasets
     __init__

@@ -40,7 +40,7 @@ def test_installing_changes_nothing_else(wheel):
     metadata = zipfile.ZipFile(wheel).read(name).decode()
     extras = set(re.findall(r'^Provides-Extra: (.+)$', metadata, re.M))
     assert extras == {
-        *('onedl', 'openmmlab', 'demo', 'dev'),
+        *('onedl', 'openmmlab', 'report', 'demo', 'dev'),
         *('export', 'export-dynamo'),
     }
     for line in re.findall(r'^Requires-Dist: .+$', metadata, re.M):
@@ -75,7 +75,7 @@ print(cfg.model.backbone.arch)
         assert option in help_text
 
 
-@pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
+@pytest.mark.parametrize('stack', ['onedl', 'openmmlab', 'report'])
 def test_pins_agree_with_the_extras(root, stack):
     setup = (root / 'setup.py').read_text()
     pins = (root / 'requirements' / f'{stack}.txt').read_text()

@@ -19,6 +19,7 @@ def files():
     }
 
 
+@pytest.mark.one_stack
 def test_metafiles_are_those_of_the_configs(files):
     """If not: python -m mmsmt.analysis.metafile"""
     assert files == make_metafiles(CONFIGS)

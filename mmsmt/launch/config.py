@@ -16,6 +16,7 @@ OUR_HOOKS = (
     'mmsmt.SummaryHook',
     'mmsmt.GuardHook',
     'mmsmt.ScheduleHook',
+    'mmsmt.PredictionHook',
 )
 
 

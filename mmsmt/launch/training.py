@@ -2,6 +2,10 @@
 
 import argparse
 import contextlib
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -30,6 +34,9 @@ from .cpu import fuse_optimizer
 from .processes import build_runner, connect_processes, launched_rank
 from .starting import Start, choose_start, protect
 from .trial import try_validation
+
+LONGEST = 600
+"""Seconds that a report may take."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='start without trying the validation on two batches',
     )
+    parser.add_argument(
+        '--no-report',
+        action='store_true',
+        help='end without writing report.html into the work dir',
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -88,6 +100,21 @@ def main(args: argparse.Namespace) -> None:
         if not args.no_trial:
             try_validation(runner)
         runner.train()
+    if not args.no_report:
+        _write_report(cfg.work_dir)
+
+
+def _write_report(work_dir: str) -> None:
+    """Write the report of a finished run, in a process of its own.
+
+    Whatever fails there does not fail the run.
+    """
+    wanted = os.environ.get('MMSMT_REPORT', '1') != '0'
+    if launched_rank() or not wanted or not find_spec('plotly'):
+        return
+    command = [sys.executable, '-m', 'mmsmt', 'report', work_dir]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, timeout=LONGEST, check=False)
 
 
 def prepare_training(

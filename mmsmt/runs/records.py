@@ -9,6 +9,10 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from . import files
 
 NAME = 'record.json'
+RUN = 'run.json'
+"""File of a start's log folder that says what ran."""
+PREDICTIONS = 'predictions'
+"""Folder of a work dir with what validations and tests predicted."""
 
 
 class Best(NamedTuple):

@@ -109,6 +109,7 @@ def test_proposals_by_hand(monkeypatch):
     )
 
 
+@pytest.mark.one_stack
 def test_dino_against_the_whole_model():
     """The backbone apart and no sampling: the products are the same."""
     from mmdet.structures import DetDataSample
@@ -159,6 +160,7 @@ def last_digit(number: Decimal) -> float:
     return 10.0 ** number.as_tuple().exponent
 
 
+@pytest.mark.one_stack
 def test_upernet_s_was_counted_with_19_classes(monkeypatch):
     """As in the release's file for it, where ADE20K has 150."""
     place = row('UperNet', 'SMT-S')
@@ -305,6 +307,7 @@ def test_multi_scale_test_is_told_apart(tmp_path):
 # The tool --------------------------------------------------------------------
 
 
+@pytest.mark.one_stack
 def test_tool_prints_tables(tool, tmp_path):
     work_dir = tmp_path / 'smt_t_in1k'
     start(work_dir, '20240101_000000', [{'accuracy/top1': 82.0, 'step': 299}])
@@ -320,6 +323,7 @@ def test_tool_prints_tables(tool, tmp_path):
     assert 'smt_b_in1k: not run' in text and 'Swin-T' not in text
 
 
+@pytest.mark.one_stack
 def test_tool_prints_json(tool, tmp_path, monkeypatch):
     """And says which host is missing, instead of failing."""
     find_spec = importlib.util.find_spec

@@ -20,6 +20,8 @@ from support.coco_files import (
 from mmsmt.data.check import check_config
 from mmsmt.data.summary import format_summaries
 
+pytestmark = pytest.mark.one_stack
+
 
 @pytest.fixture(scope='module')
 def pristine(tmp_path_factory) -> Path:

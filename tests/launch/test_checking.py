@@ -31,6 +31,7 @@ def test_faults_stop_a_run(tool, coco, trained, tmp_path, command):
     assert not list(tmp_path.glob('run/**/*.pth'))
 
 
+@pytest.mark.one_stack
 def test_trial_changes_no_loss(python, root, coco, tmp_path):
     """Nor does a model that detects nothing make it fail."""
     losses = []

@@ -1,6 +1,7 @@
 """The train command, on digits in COCO's layout, with unchanged configs."""
 
 import re
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +38,23 @@ def test_run_is_not_overwritten(tool, coco, trained):
     )
     assert status == 1
     assert 'holds a run already, up to epoch_1.pth. Use --resume' in output
+
+
+def test_resume_with_other_classes(tool, coco, trained, tmp_path):
+    """Their order is that of the weights."""
+    work_dir = shutil.copytree(trained[0], tmp_path / 'run')
+    path = work_dir / 'epoch_1.pth'
+    content = torch.load(path, weights_only=False)
+    classes = content['meta']['dataset_meta']['classes']
+    content['meta']['dataset_meta']['classes'] = classes[::-1]
+    torch.save(content, path)
+    status, output = tool(
+        *('train.py', CONFIG, '--data-root', coco, '--work-dir', work_dir),
+        *('--resume', *SHORT, 'train_cfg.max_epochs=2'),
+    )
+    assert status == 1
+    assert f'{path}: it has the classes' in output
+    assert 'the same in another order' in output
 
 
 @pytest.mark.slow
@@ -184,8 +202,11 @@ train_dataloader = dict(
 
 @pytest.mark.slow
 @pytest.mark.parametrize('host', OTHER_HOSTS)
-def test_segmentation_and_classification(python, root, tmp_path, host):
-    """The same train.py, on digits in those hosts' layouts."""
+def test_segmentation_and_classification(
+    python, root, tmp_path, host, monkeypatch
+):
+    """The same train.py, on digits in those hosts' layouts; its report."""
+    monkeypatch.setenv('MMSMT_REPORT', '1')
     stock, layout, changes, metric = OTHER_HOSTS[host]
     folder = Path(find_spec(host).origin).parent / '.mim/configs'
     config = tmp_path / 'mine.py'
@@ -205,6 +226,10 @@ val_dataloader = dict(
     ).stdout
     assert f'data       4 images in {tmp_path}/data' in output
     assert metric in output
+    assert f'Report: {tmp_path}/run/report.html' in output
+    page = (tmp_path / 'run/report.html').read_text()
+    assert 'By class' in page and 'Confusion: truth in rows' in page
+    assert 'data:image/jpeg;base64,' in page  # worst images
 
 
 @pytest.mark.parametrize(

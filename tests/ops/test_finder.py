@@ -45,6 +45,7 @@ def test_import_mmsmt_first(new_python):
     assert SERVED in new_python('-c', code).stdout
 
 
+@pytest.mark.one_stack
 @pytest.mark.slow
 def test_permanent(new_python, hook, tmp_path):
     """The hosts' own tools import no mmsmt; nor do their workers.

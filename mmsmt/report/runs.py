@@ -1,0 +1,176 @@
+"""Read all that a work dir holds about its run."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmsmt.errors import UserError
+from mmsmt.runs.records import PREDICTIONS, RUN
+
+
+class ReportError(UserError):
+    """Error for a folder that holds no run."""
+
+
+@dataclass
+class RunLog:
+    """What a work dir holds of a run, all its starts together.
+
+    Args:
+        name (str): Name of the work dir.
+        folder (Path): The work dir.
+        cfg (Config): The config of the last start.
+        info (dict): What the last start recorded of config and machine.
+        training (list[dict]): Logged values of training, by iteration.
+        scores (list[dict]): Logged scores of validations, by step.
+        predictions (dict): Stored predictions, None if there are none.
+        split (str): ``val`` or ``test``, of the predictions.
+    """
+
+    name: str
+    folder: Path
+    cfg: Config
+    info: dict = field(default_factory=dict)
+    training: list[dict] = field(default_factory=list)
+    scores: list[dict] = field(default_factory=list)
+    predictions: dict | None = None
+    split: str = 'val'
+
+    @property
+    def task(self) -> str:
+        """``detection``, ``segmentation``, ``classification`` or ''."""
+        scopes = {
+            'mmdet': 'detection',
+            'mmseg': 'segmentation',
+            'mmpretrain': 'classification',
+        }
+        return scopes.get(self.cfg.get('default_scope'), '')
+
+    @property
+    def total(self) -> tuple[str, int]:
+        """Unit and number of epochs or iterations in the config."""
+        loop = self.cfg.get('train_cfg') or {}
+        if loop.get('max_epochs'):
+            return 'epoch', loop['max_epochs']
+        return 'iter', loop.get('max_iters') or 0
+
+    @property
+    def reached(self) -> int:
+        """The last epoch or iteration that was logged."""
+        unit = self.total[0]
+        return max((line.get(unit, 0) for line in self.training), default=0)
+
+    def seconds(self) -> float:
+        """Return the time of the logged iterations."""
+        last, total = 0, 0.0
+        for line in self.training:
+            step = line.get('iter', 0)
+            total += max(0, step - last) * line.get('time', 0)
+            last = step
+        return total
+
+
+def read_run_log(folder: Path) -> RunLog:
+    """Read a work dir, also that of a run that goes on or has failed.
+
+    Args:
+        folder (Path): The work dir.
+
+    Raises:
+        ReportError: It holds no run.
+    """
+    if not folder.is_dir():
+        raise ReportError(f"There is no folder '{folder}'.")
+    starts = sorted(
+        path.parent.parent
+        for path in folder.glob('*/vis_data/config.py')
+        if path.is_file()
+    )
+    if not starts:
+        raise ReportError(
+            f"'{folder}' holds no run: it has no TIME/vis_data/config.py. "
+            'Give the --work-dir of a training or a test.'
+        )
+    run = RunLog(folder.resolve().name, folder, _read_config(starts))
+    training: dict[int, dict] = {}
+    scores: dict[int, dict] = {}
+    for start in starts:
+        for record in _iter_records(start / 'vis_data' / 'scalars.json'):
+            values = _numbers(record)
+            if 'loss' in values and 'iter' in values:
+                training[int(values['iter'])] = values
+            elif 'step' in values:
+                scores[int(values['step'])] = values
+        info = _read_json(start / RUN)
+        run.info = info or run.info
+    run.training = [training[key] for key in sorted(training)]
+    run.scores = [scores[key] for key in sorted(scores) if key]
+    stored = [
+        path
+        for path in (folder / PREDICTIONS).glob('*.json')
+        if path.stem in ('val', 'test')
+    ]
+    if stored:
+        newest = max(stored, key=lambda path: path.stat().st_mtime)
+        run.split, run.predictions = newest.stem, _read_json(newest)
+    return run
+
+
+def curve_names(run: RunLog) -> dict[str, list[str]]:
+    """Return the names of logged values, by chart."""
+    names = {key for line in run.training for key in line}
+    losses = sorted(x for x in names if 'loss' in x and x != 'loss')
+    scores = sorted({key for line in run.scores for key in line})
+    skip = ('data_time', 'time', 'epoch', 'iter', 'step', 'memory')
+    return {
+        'Losses': ['loss', *losses],
+        'Learning rate': [x for x in ('lr',) if x in names],
+        'Gradient norm': [x for x in ('grad_norm',) if x in names],
+        'Scores': [x for x in scores if x not in skip],
+    }
+
+
+def _read_config(starts: list[Path]) -> Config:
+    for start in reversed(starts):
+        try:
+            return Config.fromfile(
+                start / 'vis_data' / 'config.py', import_custom_modules=False
+            )
+        except Exception:  # cut off by a full disk
+            continue
+    return Config()
+
+
+def _iter_records(path: Path) -> Iterator[dict]:
+    if not path.is_file():
+        return
+    for line in path.read_text(errors='replace').splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # a killed run may leave half a line
+            continue
+        if isinstance(record, dict):
+            yield record
+
+
+def _numbers(record: dict) -> dict[str, float]:
+    """Return finite values, without COCO's -1 for sizes without objects."""
+    return {
+        key: value
+        for key, value in record.items()
+        if isinstance(value, (int, float))
+        and math.isfinite(value)
+        and not (key.startswith('coco/') and value < 0)
+    }
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
