@@ -75,7 +75,7 @@ print(cfg.model.backbone.arch)
         assert option in help_text
 
 
-@pytest.mark.parametrize('stack', ['onedl', 'openmmlab', 'report'])
+@pytest.mark.parametrize('stack', ['onedl', 'openmmlab'])
 def test_pins_agree_with_the_extras(root, stack):
     setup = (root / 'setup.py').read_text()
     pins = (root / 'requirements' / f'{stack}.txt').read_text()
