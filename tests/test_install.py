@@ -28,6 +28,7 @@ def test_wheel_carries_configs_and_tools(wheel, root):
                 name = path.relative_to(root / folder)
                 assert f'mmsmt/.mim/{carried}/{name}' in names
     assert 'mmsmt/weights/imagenet22k_to_1k.txt' in names
+    assert 'mmsmt/report/page.html' in names
     assert not any('__pycache__' in name for name in names)
     assert not any(name.startswith('tests') for name in names)
 

@@ -33,6 +33,7 @@ from .config import (
 from .cpu import fuse_optimizer
 from .processes import build_runner, connect_processes, launched_rank
 from .starting import Start, choose_start, protect
+from .tracking import TRACKERS, add_trackers
 from .trial import try_validation
 
 LONGEST = 600
@@ -66,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scale the learning rate from the recipe's batch to this run's",
     )
     parser.add_argument(
+        '--tracker',
+        nargs='+',
+        default=(),
+        choices=TRACKERS,
+        help='also log to these experiment trackers, in the work dir',
+    )
+    parser.add_argument(
         '--no-trial',
         action='store_true',
         help='start without trying the validation on two batches',
@@ -80,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Run ``train``."""
     cfg = load_config_of(args)
+    add_trackers(cfg, args.tracker)
     with (
         STOPPER.installed(),
         paused(),

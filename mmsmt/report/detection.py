@@ -175,11 +175,12 @@ def _match_all(
             if not note.get('iscrowd')
         ]
         found = sorted(by_image[key], key=lambda note: -note['score'])
-        hits = _match_classes(objects, found)
+        overlaps = _overlaps(objects, found)
+        matches = _match_classes(objects, found, overlaps)
         scores += [note['score'] for note in found]
-        right += hits
+        right += [match >= 0 for match in matches]
         shown = [note for note in found if note['score'] >= SCORE]
-        kinds, pairs, missed = _name_errors(objects, shown)
+        kinds, pairs, missed = _name_errors(objects, shown, overlaps, matches)
         errors.update(kind for kind in kinds if kind)
         errors['missed'] += len(missed)
         for i, j in pairs:
@@ -222,11 +223,12 @@ def _overlaps(objects: list[dict], found: list[dict]) -> np.ndarray:
     return np.asarray(iou(boxes, others, [0] * len(others)))
 
 
-def _match_classes(objects: list[dict], found: list[dict]) -> list[bool]:
-    """Match each detection, best first, to an object of its class."""
-    overlaps = _overlaps(objects, found)
+def _match_classes(
+    objects: list[dict], found: list[dict], overlaps: np.ndarray
+) -> list[int]:
+    """Match each detection, best first, to an object of its class, or -1."""
     free = set(range(len(objects)))
-    hits = []
+    matches = []
     for row, note in zip(overlaps, found):
         candidates = [
             i
@@ -234,14 +236,17 @@ def _match_classes(objects: list[dict], found: list[dict]) -> list[bool]:
             if row[i] >= IOU
             and objects[i]['category_id'] == note['category_id']
         ]
-        best = max(candidates, key=lambda i: row[i], default=None)
-        free.discard(best)  # type: ignore[arg-type]
-        hits.append(best is not None)
-    return hits
+        best = max(candidates, key=lambda i: row[i], default=-1)
+        free.discard(best)
+        matches.append(best)
+    return matches
 
 
 def _name_errors(
-    objects: list[dict], found: list[dict]
+    objects: list[dict],
+    found: list[dict],
+    overlaps: np.ndarray,
+    matches: list[int],
 ) -> tuple[list[str], list[tuple[int, int]], set[int]]:
     """Name the error of each detection, best first.
 
@@ -250,45 +255,31 @@ def _name_errors(
         and the detections that lie on them, of any class; objects that
         nothing is near.
     """
-    overlaps = _overlaps(objects, found)
-    hits = _match_classes(objects, found)
-    kinds: list[str] = []
-    pairs: list[tuple[int, int]] = []
-    taken: set[int] = set()
+    kinds = []
+    matches = matches[: len(found)]
+    pairs = [(i, j) for j, i in enumerate(matches) if i >= 0]
+    taken = {i for i, _ in pairs}
     near: set[int] = set()
     for j, (row, note) in enumerate(zip(overlaps, found)):
-        same = np.array(
-            [x['category_id'] == note['category_id'] for x in objects], bool
-        )
-        best = int(row.argmax()) if len(objects) else -1
-        own = row[same].max() if same.any() else 0.0
-        any_ = row[best] if best >= 0 else 0.0
-        free = [
-            i for i in range(len(objects)) if row[i] >= IOU and i not in taken
-        ]
-        if hits[j]:
-            chosen = max(
-                (i for i in free if same[i]),
-                key=lambda i: row[i],
-                default=best,
-            )
+        near |= set(np.flatnonzero(row >= WEAK))
+        label = note['category_id']
+        same = [i for i, x in enumerate(objects) if x['category_id'] == label]
+        own, any_ = max(row[same], default=0.0), max(row, default=0.0)
+        if matches[j] >= 0:
             kinds.append('')
         elif own >= IOU:
             kinds.append('duplicate')
-            chosen = -1
         elif any_ >= IOU:
             kinds.append('class')
-            chosen = max(free, key=lambda i: row[i], default=-1)
+            free = [i for i in np.flatnonzero(row >= IOU) if i not in taken]
+            if free:
+                chosen = int(max(free, key=lambda i: row[i]))
+                taken.add(chosen)
+                pairs.append((chosen, j))
+        elif own >= WEAK:
+            kinds.append('place')
         else:
-            chosen = -1
-            if own >= WEAK:
-                kinds.append('place')
-            else:
-                kinds.append('both' if any_ >= WEAK else 'background')
-        near |= set(np.flatnonzero(row >= WEAK))
-        if chosen >= 0:
-            taken.add(chosen)
-            pairs.append((chosen, j))
+            kinds.append('both' if any_ >= WEAK else 'background')
     return kinds, pairs, set(range(len(objects))) - near
 
 

@@ -14,6 +14,8 @@ from mmsmt.data.convert.recipe import fit_recipe
 from mmsmt.data.convert.splitting import split_pictures
 from mmsmt.data.convert.writing import write_annotations
 
+pytestmark = pytest.mark.one_stack
+
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):

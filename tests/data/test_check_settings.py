@@ -9,6 +9,8 @@ from support.configs import CONFIGS
 from mmsmt.data.findings import Findings
 from mmsmt.data.settings import check_settings
 
+pytestmark = pytest.mark.one_stack
+
 CONFIG = Config.fromfile(CONFIGS / 'mask_rcnn_smt_t_1x.py')
 
 

@@ -11,6 +11,8 @@ from mmengine.registry import DATASETS, init_default_scope
 from pycocotools import mask as rle
 from support.coco_files import errors, every, make_config, write_files
 
+pytestmark = pytest.mark.one_stack
+
 
 def as_rle(note, compressed: bool = True):
     """The mask of an annotation as RLE of COCO, or as lists of lengths."""

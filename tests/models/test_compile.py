@@ -52,7 +52,14 @@ def test_folded_by_a_host(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('mode', ['inference', 'training', 'with_cp'])
+@pytest.mark.parametrize(
+    'mode',
+    [
+        'inference',
+        pytest.param('training', marks=pytest.mark.one_stack),
+        pytest.param('with_cp', marks=pytest.mark.one_stack),
+    ],
+)
 def test_compiles_whole_for_any_size(mode):
     """Without a graph break, for images of changing sizes, exactly."""
     if mode == 'with_cp' and TORCH < (2, 4):

@@ -21,6 +21,8 @@ from mmsmt.rehearsal.samples import (
 )
 from mmsmt.rehearsal.stages import Rehearsal
 
+pytestmark = pytest.mark.one_stack
+
 
 @pytest.fixture(params=['coco', 'masks', 'folders'])
 def cfg(request, tmp_path):

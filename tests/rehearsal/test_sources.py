@@ -10,6 +10,8 @@ from support.configs import load
 from mmsmt.data.files import DataError
 from mmsmt.rehearsal import sources
 
+pytestmark = pytest.mark.one_stack
+
 
 @pytest.mark.parametrize('images', ['{}/pictures/', 'all/', ''])
 @pytest.mark.parametrize('classes', [('apple', 'pear'), ('cat', 'dog'), 'cat'])
