@@ -3,12 +3,15 @@
 import contextlib
 import io
 import json
+import multiprocessing
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mmsmt.environment import count_cores
 
 SCORE = 0.3
 """Score from which detections count as shown to a user."""
@@ -32,6 +35,8 @@ RANGES = {
     'large': 'above 96² pixels',
 }
 BINS = 10
+FEW = 20000
+"""Number of detections for which no processes are started."""
 
 
 @dataclass
@@ -89,17 +94,12 @@ def analyze_detection(
         image_folder (Path): Folder of the images.
     """
     from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
         notes = json.loads(results.read_text())
         found = truth.loadRes(notes) if notes else None
-        evaluation = None
-        if found is not None:
-            evaluation = COCOeval(truth, found, 'bbox')
-            evaluation.evaluate()
-            evaluation.accumulate()
+    precision = _evaluate_sizes(truth, found)
     keys = sorted(truth.cats)
     names = [truth.cats[key]['name'] for key in keys]
     numbers = {key: i for i, key in enumerate(keys)}
@@ -108,22 +108,60 @@ def analyze_detection(
         for note in truth.anns.values()
         if not note.get('iscrowd')
     )
-    table, curves, sizes = _read_precision(evaluation, names, objects, truth)
+    table, curves, sizes = _read_precision(precision, names, objects, truth)
     matching = _match_all(truth, notes, numbers, image_folder)
     return DetectionAnalysis(names, table, curves, sizes, *matching)
 
 
+def _evaluate_sizes(truth: Any, found: Any) -> np.ndarray:
+    """Return precision by IoU threshold, recall, class, and size of objects.
+
+    The sizes are computed by several processes: pycocotools goes through all
+    images and classes for each.
+    """
+    if found is None:
+        return np.zeros((10, 101, len(truth.cats), len(RANGES)))
+    few = len(found.anns) < FEW
+    if few or 'fork' not in multiprocessing.get_all_start_methods():
+        parts = [_evaluate_size(name, truth, found) for name in RANGES]
+        return np.stack(parts, -1)
+    context = multiprocessing.get_context('fork')
+    with context.Pool(
+        min(len(RANGES), count_cores()), _inherit, (truth, found)
+    ) as pool:
+        return np.stack(pool.map(_evaluate_inherited, RANGES, 1), -1)
+
+
+_INHERITED: list[Any] = []
+
+
+def _inherit(truth: Any, found: Any) -> None:
+    _INHERITED[:] = truth, found
+
+
+def _evaluate_inherited(name: str) -> np.ndarray:
+    return _evaluate_size(name, *_INHERITED)
+
+
+def _evaluate_size(name: str, truth: Any, found: Any) -> np.ndarray:
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, found, 'bbox')
+        params = evaluation.params
+        index = params.areaRngLbl.index(name)
+        params.areaRng = [params.areaRng[index]]
+        params.areaRngLbl, params.maxDets = [name], [100]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval['precision'][..., 0, 0]
+
+
 def _read_precision(
-    evaluation: Any, names: list[str], objects: Counter, truth: Any
+    precision: np.ndarray, names: list[str], objects: Counter, truth: Any
 ) -> tuple[list[dict], np.ndarray, list[dict]]:
     """Return AP by class, precision by recall, and AP by size."""
-    count = len(names)
-    if evaluation is None:
-        precision = np.zeros((10, 101, count, 4, 3))
-    else:
-        # IoU threshold, recall, class, size, number of detections
-        precision = evaluation.eval['precision']
-    valid = np.where(precision < 0, np.nan, precision)[..., -1]
+    valid = np.where(precision < 0, np.nan, precision)
 
     def mean(values: np.ndarray) -> float | None:
         values = values[~np.isnan(values)]

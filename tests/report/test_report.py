@@ -173,7 +173,8 @@ def known(tmp_path):
     return tmp_path
 
 
-def test_errors_of_a_detector(known):
+def test_errors_of_a_detector(known, monkeypatch):
+    monkeypatch.setattr('mmsmt.report.detection.FEW', 0)  # with processes
     found = analyze_detection(
         known / 'truth.json', known / 'found.json', known
     )
