@@ -25,6 +25,7 @@ from .pictures import draw_class_maps, draw_detection, draw_image
 from .runs import RunLog
 from .segmentation import analyze_segmentation
 
+UNITS = {'epoch': 'epoch', 'iter': 'iteration'}
 WORST, OTHERS = 6, 3
 """Numbers of pictures: the worst; the median ones, and the best."""
 
@@ -112,7 +113,8 @@ def _summarize(runs: Sequence[RunLog]) -> PagePart:
         reached = run.reached
         if run.training and reached < total:
             part.notes.append(
-                f'{run.name} is not finished: {unit} {reached} of {total}.'
+                f'{run.name} is not finished: {UNITS[unit]} {reached} of '
+                f'{total}.'
             )
     scores = _compare_scores(runs)
     if scores:
@@ -128,7 +130,7 @@ def _describe(run: RunLog) -> dict[str, str]:
     rows = {
         'Config': info.get('config') or '',
         'Work dir': str(run.folder),
-        'Progress': f'{run.reached} of {total} {unit}s',
+        'Progress': f'{run.reached} of {total} {UNITS[unit]}s',
         'Training images': str(info.get('images') or ''),
         'Batch': f'{processes} × {loader.get("batch_size", "?")}',
         'Seed': str(info.get('seed', '')),

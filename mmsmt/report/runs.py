@@ -60,9 +60,13 @@ class RunLog:
 
     @property
     def reached(self) -> int:
-        """The last epoch or iteration that was logged."""
-        unit = self.total[0]
-        return max((line.get(unit, 0) for line in self.training), default=0)
+        """The last epoch or iteration, as far as the logs say."""
+        unit, total = self.total
+        if self.info.get('finished'):
+            return total
+        logged = [line.get(unit, 0) for line in self.training]
+        validated = [line.get('step', 0) for line in self.scores]
+        return int(max([0, *logged, *validated]))
 
     def seconds(self) -> float:
         """Return the time of the logged iterations."""

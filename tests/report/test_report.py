@@ -99,6 +99,7 @@ def test_a_broken_run(run, tmp_path, tool_of):
     status, _ = tool_of('report', work_dir)
     text = (work_dir / 'report.html').read_text()
     assert status == 0 and 'No predictions are stored' in text
+    assert 'broken is not finished' not in text  # its epoch was validated
     assert sections(work_dir / 'report.html') == list(SECTIONS)
     log.unlink()
     status, _ = tool_of('report', work_dir)
