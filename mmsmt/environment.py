@@ -6,8 +6,10 @@ Standard library only, so that it works even if no other package imports.
 import importlib
 import importlib.metadata
 import os
+import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from mmsmt.errors import UserError
@@ -277,6 +279,14 @@ def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def cpu_name() -> str:
+    """Return the model name of the CPU, or its kind where none is told."""
+    path = Path('/proc/cpuinfo')
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = [line for line in lines if line.startswith('model name')]
+    return names[0].split(':')[1].strip() if names else platform.machine()
 
 
 def count_cores() -> int:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmsmt.paths import configs_dir
 from mmsmt.weights import RELEASED_WEIGHTS
 
-from .paper import PARTS, TTA
+from .paper import TTA, iter_smt_scores
 
 RELEASED = {
     'smt_t_in1k': ('smt-tiny_3rdparty_in1k', 'tiny'),
@@ -99,21 +99,18 @@ def make_metafiles(folder: Path) -> dict[str, dict]:
 def _collect_results() -> dict[str, list[dict]]:
     """Return the paper's figures in metafile form, by config."""
     found: dict[str, dict[str, dict]] = {}
-    for part in PARTS:
-        for row in filter(lambda row: row.smt, part.rows):
-            for config, schedule in zip(part.configs(row), part.schedules):
-                for column, value in part.scores(row, schedule).items():
-                    metric = part.metrics[column].removeprefix(TTA)
-                    if metric not in TASKS or value is None:
-                        continue
-                    task, data, label = TASKS[metric]
-                    if part.metrics[column].startswith(TTA):
-                        label += ' (ms+flip)'
-                    results = found.setdefault(config, {})
-                    result = results.setdefault(
-                        task, {'Task': task, 'Dataset': data, 'Metrics': {}}
-                    )
-                    result['Metrics'][label] = float(value)
+    for config, scores in iter_smt_scores():
+        for logged, value in scores.items():
+            metric = logged.removeprefix(TTA)
+            if metric not in TASKS:
+                continue
+            task, data, label = TASKS[metric]
+            if metric != logged:
+                label += ' (ms+flip)'
+            result = found.setdefault(config, {}).setdefault(
+                task, {'Task': task, 'Dataset': data, 'Metrics': {}}
+            )
+            result['Metrics'][label] = float(value)
     return {name: list(results.values()) for name, results in found.items()}
 
 

@@ -7,6 +7,7 @@ Parameters are in millions; FLOPs, as the paper calls them, are
 multiply-accumulates in units of 10^9; accuracies are in per cent.
 """
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -128,6 +129,22 @@ def _rows(text: str, size: tuple[int, int] | None = None) -> tuple[Row, ...]:
 
 # FLOPs are for an image of 1280 x 800 in detection, of 2048 x 512 in
 # segmentation, according to the reproduced cells; the paper does not state it.
+def iter_smt_scores() -> Iterator[tuple[str, dict[str, Decimal]]]:
+    """Yield our configs, and the paper's figures of each by logged name."""
+    for part in PARTS:
+        for row in filter(lambda row: row.smt, part.rows):
+            for config, schedule in zip(part.configs(row), part.schedules):
+                scores = part.scores(row, schedule).items()
+                yield (
+                    config,
+                    {
+                        part.metrics[column]: value
+                        for column, value in scores
+                        if value is not None
+                    },
+                )
+
+
 COCO = (800, 1280)
 ADE20K = (512, 2048)
 

@@ -80,18 +80,18 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
     for folder in sorted(p for p in work_dir.glob('*') if p.is_dir()):
         log = folder / 'vis_data' / 'scalars.json'
         if log.is_file():
-            ran = _config(folder) or ran or Config()
+            ran = read_start_config(folder) or ran or Config()
             # A repeated validation of a resumed run replaces the first.
-            for line in _records(log):
+            for line in iter_records(log):
                 values = _scores(line)
                 # Step 0 is a validation without training.
                 if values and line.get('step'):
                     scores[line['step']] = values
         test = folder / f'{folder.name}.json'
-        if test.is_file() and 'module' in (_config(folder) or {}).get(
-            'model', {}
-        ):
-            for line in _records(test):
+        if test.is_file() and 'module' in (
+            read_start_config(folder) or {}
+        ).get('model', {}):
+            for line in iter_records(test):
                 tested = {TTA + k: v for k, v in _scores(line).items()}
     if ran is None and not tested:
         return None
@@ -107,8 +107,12 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
     )
 
 
-def _config(folder: Path) -> Config | None:
-    """Read the config that ran, or None if it is missing or truncated."""
+def read_start_config(folder: Path) -> Config | None:
+    """Read the config of a start, None if it is missing or truncated.
+
+    Args:
+        folder (Path): Folder of the start, named by its time.
+    """
     path = folder / 'vis_data' / 'config.py'
     try:
         return Config.fromfile(path, import_custom_modules=False)
@@ -116,7 +120,14 @@ def _config(folder: Path) -> Config | None:
         return None
 
 
-def _records(path: Path) -> Iterator[dict]:
+def iter_records(path: Path) -> Iterator[dict]:
+    """Yield the whole lines of a log; a killed run may leave half of one.
+
+    Args:
+        path (Path): The log, which need not exist.
+    """
+    if not path.is_file():
+        return
     for line in path.read_text(errors='replace').splitlines():
         try:
             record = json.loads(line)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import mmsmt
+from mmsmt.environment import cpu_name
 
 DTYPES = dict(fp32='float32', bf16='bfloat16', fp16='float16')
 MIB = 2**20
@@ -60,13 +61,6 @@ def measure_machine(args: argparse.Namespace) -> dict:
         ),
         date=time.strftime('%Y-%m-%d'),
     )
-
-
-def cpu_name() -> str:
-    """Return the model name of the CPU."""
-    lines = Path('/proc/cpuinfo').read_text().splitlines()
-    names = [line for line in lines if line.startswith('model name')]
-    return names[0].split(':')[1].strip() if names else platform.machine()
 
 
 def clock(run: Callable[[], object], device: str) -> float:

@@ -9,6 +9,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 SPLITS = ('train', 'val', 'test')
+TASKS = {
+    'mmdet': 'detection',
+    'mmseg': 'segmentation',
+    'mmpretrain': 'classification',
+}
+"""Tasks by ``default_scope``."""
 
 
 def iter_datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:

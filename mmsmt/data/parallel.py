@@ -128,9 +128,19 @@ def show_status(text: str) -> Iterator[None]:
         yield
 
 
-def show_progress(results: Any, total: int, title: str) -> Any:
-    """Yield results behind a progress bar, if a terminal shows it."""
-    if total < FEW or not sys.stderr.isatty():
+def show_progress(
+    results: Iterable[Any], total: int | None, title: str, few: int = FEW
+) -> Iterator[Any]:
+    """Yield results behind a progress bar, if a terminal shows it.
+
+    Args:
+        results (Iterable): The results, as they come.
+        total (int, optional): Their number, None if it is unknown.
+        title (str): Title of the bar.
+        few (int): Number below which there is none.
+    """
+    small = total is not None and total < few
+    if small or not sys.stderr.isatty():
         yield from results
         return
     from rich.console import Console

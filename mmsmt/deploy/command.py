@@ -13,18 +13,17 @@ the exit status is 1.
 import argparse
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from mmsmt.data.findings import Findings
 from mmsmt.data.images import report_faults
-from mmsmt.errors import UserError
-from mmsmt.launch.config import add_cfg_options
+from mmsmt.data.parallel import show_progress
+from mmsmt.launch.config import add_cfg_options, load_config
+from mmsmt.runs.files import require_new_folder
 
-from .predictor import THRESHOLD, Prediction, Predictor
+from .predictor import THRESHOLD, Predictor, find_reader
 from .results import Results
 from .sources import (
     Picture,
@@ -90,18 +89,14 @@ def _positive(text: str) -> int:
 def main(args: argparse.Namespace) -> None:
     """Run ``predict``."""
     out: Path = args.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"'{out}' exists: give a new folder.")
-    # Sources first: they are checked at once.
-    predictor = Predictor(
-        args.config,
-        args.checkpoint,
-        device=args.device,
-        amp=args.amp,
-        cfg_options=args.cfg_options,
-    )
-    found = find_pictures(args.sources, predictor.reader)
+    require_new_folder(out)
+    cfg = load_config(args.config, cfg_options=args.cfg_options)
+    # Before the model is built: a wrong source is reported at once.
+    found = find_pictures(args.sources, find_reader(cfg))
     total = count(found)
+    predictor = Predictor(
+        cfg, args.checkpoint, device=args.device, amp=args.amp
+    )
     pictures = iter_pictures(found)
     if args.frames:
         pictures = islice(pictures, args.frames)
@@ -123,7 +118,9 @@ def main(args: argparse.Namespace) -> None:
         skip=lambda picture, error: skipped.append((picture, error)),
     )
     with closing(results), suppress(KeyboardInterrupt):  # ends a camera's
-        for number, prediction in _show_progress(stream, total):
+        for number, prediction in show_progress(
+            stream, total, 'Predicting', few=0
+        ):
             results.add(number, prediction)
     _report(results, time.perf_counter() - begin)
     findings = Findings()
@@ -138,26 +135,6 @@ def main(args: argparse.Namespace) -> None:
             print(finding, file=sys.stderr)
         print(f'{len(skipped)} pictures were left out.', file=sys.stderr)
         raise SystemExit(1)
-
-
-def _show_progress(
-    stream: Iterator[tuple[int, Prediction]], total: int | None
-) -> Iterator[Any]:
-    """Yield predictions behind a progress bar, if a terminal shows it."""
-    if not sys.stderr.isatty():
-        return stream
-    from rich.console import Console
-    from rich.progress import track
-
-    return iter(
-        track(
-            stream,
-            'Predicting',
-            total=total,
-            console=Console(stderr=True),
-            transient=True,
-        )
-    )
 
 
 def _report(results: Results, seconds: float) -> None:

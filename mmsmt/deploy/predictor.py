@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
@@ -18,12 +17,17 @@ from mmengine.runner.amp import autocast
 from PIL import Image
 
 from mmsmt.data.check import check_num_classes, find_classes
-from mmsmt.data.configured import find_class, iter_datasets, type_name
+from mmsmt.data.configured import (
+    TASKS,
+    find_class,
+    iter_datasets,
+    type_name,
+)
+from mmsmt.data.convert.pictures import colour_of
 from mmsmt.data.findings import Findings
 from mmsmt.errors import UserError
-from mmsmt.launch.checkpoints import read_safely
+from mmsmt.launch.checkpoints import read_classes, read_safely
 from mmsmt.launch.config import load_config
-from mmsmt.weights import read_checkpoint
 
 from .sources import (
     Picture,
@@ -33,13 +37,10 @@ from .sources import (
     iter_pictures,
 )
 
-TASKS = {
-    'mmdet': 'detection',
-    'mmseg': 'segmentation',
-    'mmpretrain': 'classification',
-}
 THRESHOLD = 0.3
 """Score from which objects are kept, as in the hosts' pictures."""
+BEST = 5
+"""Classes of an image that are given, the likeliest first."""
 
 
 class PredictError(UserError):
@@ -48,7 +49,7 @@ class PredictError(UserError):
 
 @dataclass
 class Prediction:
-    """What a model finds in a picture.
+    """Hold the objects or classes that a model finds in a picture.
 
     Args:
         name (str): Relative path of the picture.
@@ -66,9 +67,10 @@ class Prediction:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class numbers: (N,) of objects, or (5,) best ones of an image."""
+        """Class numbers: (N,) of objects, or the :data:`BEST` of an image."""
         if self.predictor.task == 'classification':
-            best = self.sample.pred_score.topk(min(5, self._count())).indices
+            scores = self.sample.pred_score
+            best = scores.topk(min(BEST, scores.numel())).indices
             return best.cpu().numpy()
         return self._objects().labels.cpu().numpy()
 
@@ -120,9 +122,6 @@ class Prediction:
             )
         return self.sample.pred_instances
 
-    def _count(self) -> int:
-        return self.sample.pred_score.numel()
-
 
 def _to_numpy(value: Any) -> np.ndarray:
     return value.cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
@@ -172,7 +171,7 @@ class Predictor:
         self.task = TASKS[scope]
         self.device = _choose_device(device)
         self._amp = amp
-        self.reader = _find_reader(cfg)
+        self.reader = find_reader(cfg)
         path = read_safely(str(checkpoint))
         self.classes = _find_classes_of(cfg, path)
         self.palette = _find_palette(_test_dataset(cfg), len(self.classes))
@@ -344,7 +343,15 @@ def _loads_image(step: ConfigDict) -> bool:
     return type_name(step) == 'LoadImageFromFile'
 
 
-def _find_reader(cfg: Config) -> Reader:
+def find_reader(cfg: Config) -> Reader:
+    """Return the decoder of a config's test pipeline.
+
+    Args:
+        cfg (Config): The config.
+
+    Raises:
+        PredictError: It loads no image.
+    """
     step = next(filter(_loads_image, _test_dataset(cfg).pipeline))
     return Reader(
         step.get('color_type', 'color'), step.get('imdecode_backend', 'cv2')
@@ -353,18 +360,16 @@ def _find_reader(cfg: Config) -> Reader:
 
 def _find_classes_of(cfg: Config, checkpoint: str) -> tuple[str, ...]:
     """Return the classes of a checkpoint, or else of the config's data."""
-    meta = read_checkpoint(checkpoint, lazily=True).get('meta')
-    data = (meta.get('dataset_meta') if isinstance(meta, dict) else {}) or {}
-    classes = data.get('classes') or data.get('CLASSES')
+    classes = read_classes(checkpoint)
     findings = Findings()
-    if not isinstance(classes, (list, tuple)):
+    if classes is None:
         classes = find_classes(_test_dataset(cfg), findings)
     if classes is None:
         raise PredictError(
             f"Neither '{checkpoint}' nor the test dataset has class names. "
             'Write metainfo=dict(classes=(...)) in the dataset.'
         )
-    check_num_classes(cfg, tuple(classes), findings)
+    check_num_classes(cfg, classes, findings)
     findings.raise_errors()
     return tuple(map(str, classes))
 
@@ -376,10 +381,7 @@ def _find_palette(dataset: ConfigDict, number: int) -> np.ndarray:
     for palette in (given, stock):
         if isinstance(palette, (list, tuple)) and len(palette) == number:
             return np.array(palette, np.uint8)
-    hues = np.arange(number) * 0.618 % 1 * 180  # the golden ratio
-    hsv = np.stack([hues, hues * 0 + 180, hues * 0 + 230], -1)
-    rgb = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)
-    return rgb[0]
+    return np.array([colour_of(i) for i in range(number)], np.uint8)
 
 
 def _build_inferencer(

@@ -13,26 +13,21 @@ from PIL import Image
 
 from mmsmt.runs.files import write_text
 
-from .predictor import Prediction
+from .predictor import BEST, Prediction
 from .sources import SourceError, Video
 
 WRITABLE = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-BEST = 5
-"""Classes of an image that the table lists."""
 
 
 class Results:
     """Files of predictions in a folder, written as they come.
 
     Args:
-        folder (Path): The folder; it must be empty or absent.
+        folder (Path): The folder.
         task (str): Of the predictor.
         classes (Sequence[str]): Names of the classes.
         palette (np.ndarray): (C, 3) colours of the classes.
         pictures (bool): Draw pictures and videos.
-
-    Raises:
-        SourceError: The folder has files, or cannot be made.
     """
 
     def __init__(
@@ -59,6 +54,9 @@ class Results:
         Args:
             number (int): Number of the picture, for the order in files.
             prediction (Prediction): Its prediction.
+
+        Raises:
+            SourceError: OpenCV cannot write a video.
         """
         self.counts['frames' if prediction.video else 'images'] += 1
         if self.task == 'detection':
@@ -66,7 +64,7 @@ class Results:
         elif self.task == 'segmentation':
             self._write_class_map(prediction)
         else:
-            best = zip(prediction.names[:BEST], prediction.scores[:BEST])
+            best = zip(prediction.names, prediction.scores)
             cells = [x for name, p in best for x in (name, f'{p:.4f}')]
             self._rows[number] = [prediction.name, *cells]
             self.objects[prediction.names[0]] += 1

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import platform
-import resource
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -26,18 +25,11 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mmsmt.environment import installed
+from mmsmt.environment import cpu_name, installed
 from mmsmt.registry import HOOKS
 from mmsmt.runs.files import write_text
 from mmsmt.runs.records import PREDICTIONS, RUN
 
-PACKAGES = (
-    *('torch', 'torchvision', 'mmsmt', 'mmengine', 'mmcv', 'mmcv-lite'),
-    *('mmdet', 'mmsegmentation', 'mmpretrain', 'onedl-mmengine'),
-    *('onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation'),
-    'onedl-mmpretrain',
-)
-"""Packages whose versions are stored."""
 WORST = 8
 """Images of a segmenter, in each process, whose class maps are stored."""
 IGNORED = 255
@@ -60,7 +52,7 @@ class PredictionHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Write the config, versions and devices beside the log."""
-        self._info = _describe_run(runner)
+        self._info = _describe_run(runner) if is_main_process() else {}
         self._write_info(runner)
 
     def before_train(self, runner: Runner) -> None:
@@ -70,10 +62,15 @@ class PredictionHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Add the peak of memory, in GiB."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        self._info['finished'] = True
+        with contextlib.suppress(ImportError):  # Windows has none
+            import resource
+
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            self._info['peak'] = round(peak, 2)
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_allocated() / 2**30
-        self._info.update(peak=round(peak, 2), finished=True)
+            self._info['peak'] = round(peak, 2)
         self._write_info(runner)
 
     def _write_info(self, runner: Runner) -> None:
@@ -194,7 +191,11 @@ def _describe_run(runner: Runner) -> dict:
         text = Path(file).read_text(errors='replace')
         changed = find_differences(Config.fromfile(file), runner.cfg)
     cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else _name_processor()
+    device = (
+        torch.cuda.get_device_name()
+        if cuda
+        else f'{cpu_name()}, {os.cpu_count()} CPUs'
+    )
     return dict(
         config=file,
         text=text,
@@ -204,7 +205,7 @@ def _describe_run(runner: Runner) -> dict:
         processes=get_world_size(),
         seed=runner.seed,
         python=platform.python_version(),
-        versions={k: v for k, v in installed().items() if k in PACKAGES},
+        versions=installed(),
     )
 
 
@@ -222,19 +223,9 @@ def find_differences(base: dict, other: dict, key: str = '') -> dict[str, str]:
         place = f'{key}{name}'
         if isinstance(one, dict) and isinstance(two, dict):
             found.update(find_differences(one, two, f'{place}.'))
-        elif repr(one) != repr(two) and place not in ('custom_hooks',):
+        elif repr(one) != repr(two) and place != 'custom_hooks':
             found[place] = repr(two)
     return found
-
-
-def _name_processor() -> str:
-    with open('/proc/cpuinfo', errors='replace') as file:
-        for line in file:
-            if line.startswith('model name'):
-                return (
-                    f'{line.split(":", 1)[1].strip()}, {os.cpu_count()} CPUs'
-                )
-    return platform.processor() or platform.machine()
 
 
 def _find_class_names(runner: Runner, split: str) -> list[str]:

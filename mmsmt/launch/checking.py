@@ -16,9 +16,9 @@ from mmsmt.data.check import check_config
 from mmsmt.data.configured import SPLITS
 from mmsmt.data.findings import Findings
 from mmsmt.data.summary import Summary, format_summaries
-from mmsmt.weights import read_checkpoint
 from mmsmt.weights.reading import summarize
 
+from .checkpoints import read_classes
 from .config import add_cfg_options, load_config
 from .processes import launched_rank
 
@@ -86,13 +86,11 @@ def check_classes_of(
         summaries (Mapping[str, Summary]): Contents by split.
         findings (Findings): Extended in place.
     """
-    meta = read_checkpoint(checkpoint, lazily=True).get('meta')
-    data = (meta.get('dataset_meta') if isinstance(meta, dict) else {}) or {}
-    given = data.get('classes') or data.get('CLASSES')
+    before = read_classes(checkpoint)
     named = [data.classes for data in summaries.values() if data.classes]
-    if not isinstance(given, (list, tuple)) or not named:
+    if before is None or not named:
         return
-    before, now = tuple(given), named[0]
+    now = named[0]
     if before == now:
         return
     names = f'({summarize(before, 6)}) and the data ({summarize(now, 6)})'

@@ -29,17 +29,14 @@ def draw_curves(runs: Sequence[RunLog]) -> list[tuple[str, str]]:
     """Return titles and charts of logged values, the runs on one axis."""
     import plotly.graph_objects as go
 
-    titles: dict[str, None] = {}
-    for run in runs:
-        titles.update(dict.fromkeys(curve_names(run)))
+    named = [curve_names(run) for run in runs]
     charts = []
-    for title in titles:
+    for title in named[0]:
         figure = go.Figure()
-        for number, run in enumerate(runs):
+        for number, (run, names) in enumerate(zip(runs, named)):
             lines = run.scores if title == 'Scores' else run.training
             unit = 'step' if title == 'Scores' else 'iter'
-            names = curve_names(run)[title]
-            for i, name in enumerate(names):
+            for i, name in enumerate(names[title]):
                 points = [x for x in lines if name in x and unit in x]
                 if not points:
                     continue

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mmsmt.analysis.paper import PARTS
+from mmsmt.analysis.paper import iter_smt_scores
 from mmsmt.data.configured import iter_evaluators, type_name
+from mmsmt.data.convert.pictures import colour_of
 from mmsmt.runs.records import PREDICTIONS
 
 from . import charts
@@ -17,12 +18,11 @@ from .classification import analyze_classification
 from .detection import (
     KINDS,
     SCORE,
-    DetectionAnalysis,
     ImageResult,
     analyze_detection,
 )
 from .pictures import draw_class_maps, draw_detection, draw_image
-from .runs import RunLog
+from .runs import RunLog, curve_names
 from .segmentation import analyze_segmentation
 
 UNITS = {'epoch': 'epoch', 'iter': 'iteration'}
@@ -89,12 +89,31 @@ def render(title: str, parts: Sequence[PagePart]) -> str:
     )
 
 
+_DASH = '–'
+
+
 def _number(value: float | None, digits: int = 1) -> str:
-    return '–' if value is None else f'{value:.{digits}f}'
+    return _DASH if value is None else f'{value:.{digits}f}'
 
 
-def _percent(value: float | None) -> str:
-    return _number(None if value is None else 100 * value)
+def _make_table(
+    title: str, lines: Sequence[dict], columns: dict[str, str]
+) -> dict:
+    """Make a table of lines: shares in per cent, numbers and texts as such.
+
+    Args:
+        title (str): Its title.
+        lines (Sequence[dict]): Values by key.
+        columns (dict[str, str]): Keys by head of the column.
+    """
+    rows = [[_format(line[key]) for key in columns.values()] for line in lines]
+    return dict(title=title, head=[*columns], rows=rows)
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, float):
+        return _number(100 * value)
+    return _DASH if value is None else str(value)
 
 
 # What ran --------------------------------------------------------------------
@@ -159,11 +178,7 @@ def _compare_scores(runs: Sequence[RunLog]) -> dict | None:
     """Return a table of the last and best scores, and the paper's."""
     names = list(
         dict.fromkeys(
-            name
-            for run in runs
-            for line in run.scores
-            for name in charts.curve_names(run)['Scores']
-            if name in line
+            name for run in runs for name in curve_names(run)['Scores']
         )
     )
     if not names:
@@ -190,15 +205,9 @@ def _compare_scores(runs: Sequence[RunLog]) -> dict | None:
 def _find_paper_scores(run: RunLog) -> dict[str, float]:
     """Return the paper's figures of a shipped config."""
     stem = Path(run.info.get('config') or '').stem
-    for part in PARTS:
-        for row in filter(lambda row: row.smt, part.rows):
-            for config, schedule in zip(part.configs(row), part.schedules):
-                if config == stem:
-                    return {
-                        part.metrics[column]: float(value)
-                        for column, value in part.scores(row, schedule).items()
-                        if value is not None
-                    }
+    for config, scores in iter_smt_scores():
+        if config == stem:
+            return {name: float(value) for name, value in scores.items()}
     return {}
 
 
@@ -251,26 +260,20 @@ def _analyze_detector(
     results = run.folder / PREDICTIONS / f'{run.split}.bbox.json'
     annotations, images = _find_truth(run, data_root)
     for path in (results, annotations):
-        if path is None or not path.is_file():
+        if not path.is_file():
             part.notes.append(
                 f"'{path}' is missing, which this part needs. --data-root DIR "
                 'says where the data is now.'
             )
             return
-    assert annotations is not None
     found = analyze_detection(annotations, results, images)
-    part.tables.append(_class_table(found))
-    rows = [
-        [
-            size['name'],
-            size['text'],
-            str(size['objects']),
-            _percent(size['ap']),
-        ]
-        for size in found.sizes
-    ]
-    head = ['size', 'area', 'objects', 'AP']
-    part.tables.append(dict(title='Objects by size', head=head, rows=rows))
+    best_first = _sort(found.table, 'ap')
+    columns = {'class': 'name', 'AP': 'ap', 'AP50': 'ap50'}
+    columns['objects'] = 'objects'
+    part.tables.append(_make_table('Boxes by class', best_first, columns))
+    columns = {'size': 'name', 'area': 'text', 'objects': 'objects'}
+    columns['AP'] = 'ap'
+    part.tables.append(_make_table('Objects by size', found.sizes, columns))
     rows = [
         [kind, str(count), KINDS[kind]] for kind, count in found.errors.items()
     ]
@@ -290,9 +293,7 @@ def _analyze_detector(
             part.pictures.append(dict(title=title, pictures=pictures))
 
 
-def _find_truth(
-    run: RunLog, data_root: str | None
-) -> tuple[Path | None, Path]:
+def _find_truth(run: RunLog, data_root: str | None) -> tuple[Path, Path]:
     """Return the annotations and the image folder of a detector's data."""
     loader = run.cfg.get(f'{run.split}_dataloader') or {}
     dataset = loader.get('dataset') or {}
@@ -310,18 +311,9 @@ def _find_truth(
     return Path(path), root / prefix
 
 
-def _class_table(found: DetectionAnalysis) -> dict:
-    rows = [
-        [
-            line['name'],
-            _percent(line['ap']),
-            _percent(line['ap50']),
-            str(line['objects']),
-        ]
-        for line in sorted(found.table, key=lambda line: -(line['ap'] or 0))
-    ]
-    head = ['class', 'AP', 'AP50', 'objects']
-    return dict(title='Boxes by class', head=head, rows=rows)
+def _sort(lines: Sequence[dict], key: str) -> list[dict]:
+    """Return lines with the highest value first, those without one last."""
+    return sorted(lines, key=lambda line: -(line[key] or 0))
 
 
 def _choose_images(
@@ -350,22 +342,16 @@ def _analyze_segmenter(
     assert run.predictions
     classes = run.predictions['classes']
     found = analyze_segmentation(run.predictions['records'], classes)
-    rows = [
-        [
-            line['name'],
-            _percent(line['iou']),
-            _percent(line['accuracy']),
-            _percent(line['share']),
-        ]
-        for line in sorted(found.table, key=lambda line: -(line['iou'] or 0))
-    ]
-    head = ['class', 'IoU', 'accuracy', 'pixels %']
-    part.tables.append(dict(title='By class', head=head, rows=rows))
+    columns = {'class': 'name', 'IoU': 'iou', 'accuracy': 'accuracy'}
+    columns['pixels %'] = 'share'
+    best_first = _sort(found.table, 'iou')
+    part.tables.append(_make_table('By class', best_first, columns))
     part.charts += charts.draw_confusion(found)
     folder = run.folder / PREDICTIONS
+    colours = np.array([colour_of(i) for i in range(len(found.classes))])
     pictures = []
     for record in [x for x in found.images if x.get('maps')][:WORST]:
-        urls = draw_class_maps(record, folder, _spread(len(found.classes)))
+        urls = draw_class_maps(record, folder, colours)
         if urls:
             name = Path(record['file']).name
             caption = f'{name}: mean IoU {100 * record["iou"]:.1f}'
@@ -375,24 +361,15 @@ def _analyze_segmenter(
         part.pictures.append(dict(title=title, pictures=pictures))
 
 
-def _spread(number: int) -> np.ndarray:
-    """Return (number, 3) colours that are easy to tell apart."""
-    generator = np.random.default_rng(3)
-    return generator.integers(40, 255, (number, 3)).astype(np.uint8)
-
-
 def _analyze_classifier(
     run: RunLog, part: PagePart, data_root: str | None
 ) -> None:
     assert run.predictions
     classes = run.predictions['classes']
     found = analyze_classification(run.predictions['records'], classes)
-    rows = [
-        [line['name'], _percent(line['accuracy']), str(line['images'])]
-        for line in sorted(found.table, key=lambda x: -(x['accuracy'] or 0))
-    ]
-    head = ['class', 'accuracy', 'images']
-    part.tables.append(dict(title='By class', head=head, rows=rows))
+    columns = {'class': 'name', 'accuracy': 'accuracy', 'images': 'images'}
+    best_first = _sort(found.table, 'accuracy')
+    part.tables.append(_make_table('By class', best_first, columns))
     part.charts += charts.draw_confusion(found)
     pictures: list[dict[str, Any]] = []
     for record in found.wrong[: 2 * WORST]:

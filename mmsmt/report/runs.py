@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config
 
+from mmsmt.analysis.runs import iter_records, read_start_config
+from mmsmt.data.configured import TASKS
 from mmsmt.errors import UserError
 from mmsmt.runs.records import PREDICTIONS, RUN
 
@@ -18,7 +19,7 @@ class ReportError(UserError):
 
 @dataclass
 class RunLog:
-    """What a work dir holds of a run, all its starts together.
+    """Hold what is logged of a run, all its starts together.
 
     Args:
         name (str): Name of the work dir.
@@ -43,12 +44,7 @@ class RunLog:
     @property
     def task(self) -> str:
         """``detection``, ``segmentation``, ``classification`` or ''."""
-        scopes = {
-            'mmdet': 'detection',
-            'mmseg': 'segmentation',
-            'mmpretrain': 'classification',
-        }
-        return scopes.get(self.cfg.get('default_scope'), '')
+        return TASKS.get(self.cfg.get('default_scope'), '')
 
     @property
     def total(self) -> tuple[str, int]:
@@ -99,11 +95,13 @@ def read_run_log(folder: Path) -> RunLog:
             f"'{folder}' holds no run: it has no TIME/vis_data/config.py. "
             'Give the --work-dir of a training or a test.'
         )
-    run = RunLog(folder.resolve().name, folder, _read_config(starts))
+    configs = map(read_start_config, reversed(starts))  # or cut off
+    cfg = next(filter(None, configs), Config())
+    run = RunLog(folder.resolve().name, folder, cfg)
     training: dict[int, dict] = {}
     scores: dict[int, dict] = {}
     for start in starts:
-        for record in _iter_records(start / 'vis_data' / 'scalars.json'):
+        for record in iter_records(start / 'vis_data' / 'scalars.json'):
             values = _numbers(record)
             if 'loss' in values and 'iter' in values:
                 training[int(values['iter'])] = values
@@ -136,29 +134,6 @@ def curve_names(run: RunLog) -> dict[str, list[str]]:
         'Gradient norm': [x for x in ('grad_norm',) if x in names],
         'Scores': [x for x in scores if x not in skip],
     }
-
-
-def _read_config(starts: list[Path]) -> Config:
-    for start in reversed(starts):
-        try:
-            return Config.fromfile(
-                start / 'vis_data' / 'config.py', import_custom_modules=False
-            )
-        except Exception:  # cut off by a full disk
-            continue
-    return Config()
-
-
-def _iter_records(path: Path) -> Iterator[dict]:
-    if not path.is_file():
-        return
-    for line in path.read_text(errors='replace').splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:  # a killed run may leave half a line
-            continue
-        if isinstance(record, dict):
-            yield record
 
 
 def _numbers(record: dict) -> dict[str, float]:

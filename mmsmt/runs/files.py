@@ -5,6 +5,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from mmsmt.errors import UserError
+
 PARTIAL = '.partial'
 """Suffix of a file that is being written."""
 
@@ -24,6 +26,19 @@ def finish(path: Path) -> None:
     _flush(partial)
     os.replace(partial, path)
     _flush(path.parent)
+
+
+def require_new_folder(path: Path) -> None:
+    """Require that a folder for results is empty or absent.
+
+    Args:
+        path (Path): The folder.
+
+    Raises:
+        UserError: It has content, or is a file.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"'{path}' exists: give a new folder.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from mmsmt.data.findings import Findings
 from mmsmt.data.images import find_fault, report_faults
 from mmsmt.data.parallel import map_files
 from mmsmt.errors import UsageError, UserError
+from mmsmt.runs.files import require_new_folder
 
 from .config import MODELS, write_config
 from .pictures import draw_counts, draw_sheet
@@ -81,8 +82,7 @@ def main(args: argparse.Namespace) -> None:
     if not 0 < args.val_share < 1:
         raise UsageError('--val-share must be above 0 and below 1')
     out: Path = args.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"'{out}' exists: give a new folder.")
+    require_new_folder(out)
     root = args.folder.resolve()
     if root in (out.resolve(), *out.resolve().parents):
         raise UsageError(
