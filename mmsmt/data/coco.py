@@ -130,6 +130,7 @@ class _Checker:
         self.path = path
         self.use = use
         self.findings = findings
+        self.classes = frozenset(use.classes)
         self.names: dict[Any, str] = {}  # of categories, by id
         self.images: dict[Any, dict] = {}
         self.faults: dict[str, list[str]] = defaultdict(list)
@@ -348,7 +349,7 @@ class _Checker:
     def _check_object(self, number: int, note: dict, image: dict) -> None:
         """Check a box and a mask; count the object, or its loss."""
         name = self.names[note['category_id']]
-        if name not in self.use.classes:
+        if name not in self.classes:
             return
         x, y, w, h = note['bbox']
         outside = x >= image['width'] or y >= image['height']

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist, is_distributed, is_main_process
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
 from mmsmt.data.configured import type_name
+from mmsmt.runs.signals import shield_workers
 
 from .config import LaunchError
 from .cpu import keep_freed_memory
@@ -133,9 +135,19 @@ def _replace(value: Any, key: str, old: str, new: str) -> int:
 
 def build_runner(cfg: Config) -> Runner:
     """Build the config's runner."""
-    if not torch.cuda.is_available():
-        keep_freed_memory()
     use_gloo_without_gpus(cfg)
-    if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    custom = 'runner_type' in cfg
+    runner = RUNNERS.build(cfg) if custom else Runner.from_cfg(cfg)
+    runner.register_hook(_BeginningHook())
+    return runner
+
+
+class _BeginningHook(Hook):
+    """Prepare the process and its loaders, when the datasets are read."""
+
+    def before_run(self, runner: Runner) -> None:
+        if not torch.cuda.is_available():
+            keep_freed_memory()  # of steps, not of the datasets
+        for loop in (runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop):
+                shield_workers(loop.dataloader)  # training loops do it

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REPEATED = 5.0
 """Seconds in which further signals count as the first."""
+ORPHANED = 3.0
+"""Seconds after which a worker ends whose parent was killed."""
 
 
 class StopRun(SystemExit):
@@ -81,22 +83,25 @@ def shield_workers(loader: DataLoader) -> None:
     """Let a loader's workers obey SIGTERM from their parent only.
 
     A scheduler sends its signals to all processes of a job. The workers are
-    started under :func:`blocked`.
+    started under :func:`blocked`. They end when their parent was killed;
+    PyTorch's may wait for ever to hand it a batch, and keep its memory.
 
     Args:
         loader (DataLoader): The loader, changed in place.
     """
-    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+    if hasattr(signal, 'sigtimedwait'):  # not on macOS
         loader.worker_init_fn = partial(_shield, loader.worker_init_fn)
 
 
 def _shield(then: Callable[[int], None] | None, number: int) -> None:
-    """Begin a worker: wait for its parent's SIGTERM in a thread."""
+    """Begin a worker: wait in a thread for its parent's SIGTERM or end."""
     parent = os.getppid()
 
     def wait() -> None:
-        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
-            pass
+        while os.getppid() == parent:
+            received = signal.sigtimedwait([signal.SIGTERM], ORPHANED)
+            if received and received.si_pid == parent:
+                break
         os._exit(0)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -107,7 +112,7 @@ def _shield(then: Callable[[int], None] | None, number: int) -> None:
 @contextmanager
 def blocked() -> Iterator[None]:
     """Start a loader's workers deaf to the signals."""
-    if not hasattr(signal, 'sigwaitinfo'):
+    if not hasattr(signal, 'sigtimedwait'):
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -271,6 +271,12 @@ MASKS = {
     'infinite': ([[5, 5, float('inf'), 5, 9, 9]], 'no finite numbers'),
     'texts': ([['1'] * 12], 'no finite numbers'),
     'one point': ([[5] * 10], 'their points are in one pixel'),
+    'one pixel': ([[50, 8.5] * 5], 'their points are in one pixel'),
+    'many points elsewhere': ([[1010, 10] * 4 + [1050, 60]], 'lie outside'),
+    'second infinite': (
+        [[5, 5, 50, 5, 50, 50, 50, 60, 9, 9], [5, float('inf')] * 5],
+        'no finite numbers',
+    ),
     'RLE of nothing': (dict(RLE, counts=[9216]), 'masks are empty'),
     'short RLE': (dict(RLE, counts=[100, 50]), 'another number of pixels'),
     'long RLE': (dict(RLE, counts=[100, 50000]), 'another number of pixels'),

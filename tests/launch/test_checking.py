@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 import torch
+from mmengine.registry import METRICS
+from support import toy
 from support.runs import CONFIG, SHORT
 
 from mmsmt.data.findings import Findings
@@ -99,3 +101,27 @@ def test_classes_of_a_checkpoint(tmp_path, classes, split, error, count):
     assert bool(findings.errors) == error
     if error:
         assert 'the same in another order' in str(findings.errors[0])
+
+
+@METRICS.register_module(force=True)
+class ImagesMetric(toy.ToyMetric):
+    """A metric of all images, as COCO's is, if nothing chooses them."""
+
+    default_prefix = 'toy'
+    seen: list = []
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.img_ids = None
+
+    def compute_metrics(self, results):
+        self.seen.append(self.img_ids)
+        return super().compute_metrics(results)
+
+
+def test_trial_evaluates_its_images_only(tool_of, tmp_path):
+    changes = {'val_evaluator.type': 'ImagesMetric', 'train_cfg.max_epochs': 1}
+    config = toy.write_config(tmp_path / 'run.py', **changes)
+    status, text = tool_of('train', config, '--work-dir', tmp_path / 'run')
+    assert status == 0, text
+    assert ImagesMetric.seen == [list(range(8)), None]

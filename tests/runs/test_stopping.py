@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from support import toy
@@ -54,6 +55,27 @@ def test_signals(tmp_path, number, everywhere):
     last = (work_dir / 'last_checkpoint').read_text()
     assert last == str(newest.path)
     assert find_last_epoch(work_dir) == newest.epoch  # the demo resumes it
+
+
+def test_workers_end_with_a_killed_run(tmp_path):
+    """Also where they wait for it to take what no pipe holds."""
+    changes = {
+        'train_dataloader.num_workers': 2,
+        'train_dataloader.dataset.pipeline.0.size': 10**6,
+    }
+    config = toy.write_config(tmp_path / 'run.py', **SLOW | changes)
+    log = tmp_path / 'log'
+    process = toy.start('train', config, '--work-dir', tmp_path, log=log)
+    toy.wait_for('Epoch(train)', log, process)
+    workers = toy.children_of(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.join()
+    end = time.monotonic() + 12
+    while workers and time.monotonic() < end:
+        time.sleep(0.1)
+        workers = [pid for pid in workers if Path(f'/proc/{pid}').exists()]
+    assert not workers
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ class ToyData(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         return [
-            {'img_path': f'toy_{i}.png', 'value': i}
+            {'img_path': f'toy_{i}.png', 'img_id': i, 'value': i}
             for i in range(self.length)
         ]
 
@@ -68,13 +68,14 @@ class ToyNoise:
         fail_at: Value of the sample that raises an error.
         kill_at: Value of the sample at which the process is killed.
         seconds: Time that a sample takes.
+        size: Length of a text in each sample.
         sleep_on: Rank of a process whose thirteenth sample takes 8 seconds.
     """
 
     def __init__(
-        self, fail_at=None, kill_at=None, seconds=0.0, sleep_on=None
+        self, fail_at=None, kill_at=None, seconds=0.0, sleep_on=None, size=0
     ) -> None:
-        self.fail_at, self.kill_at = fail_at, kill_at
+        self.fail_at, self.kill_at, self.size = fail_at, kill_at, size
         self.seconds, self.sleep_on, self.calls = seconds, sleep_on, 0
 
     def __call__(self, data: dict) -> dict:
@@ -94,6 +95,7 @@ class ToyNoise:
         if self.sleep_on == get_rank() and self.calls == 13:
             time.sleep(8)
         noise = random.random() + np.random.rand() + torch.rand(())
+        data['text'] = 'x' * self.size
         data['inputs'] = torch.full((3,), data['value'] / 20) + noise
 
 
