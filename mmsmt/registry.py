@@ -18,7 +18,7 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmsmt',
-    locations=['mmsmt.models'],
+    locations=['mmsmt.models', 'mmsmt.runtimes'],
 )
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer',

@@ -17,8 +17,9 @@ LAYERS = """
     names
     runs
     analysis data
+    runtimes
     launch hooks tta layer_decay
-    rehearsal deploy report benchmark demo
+    rehearsal deploy export report benchmark demo
     integration
     doctor cli __main__ checkpoints datasets
     __init__

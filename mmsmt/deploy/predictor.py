@@ -28,6 +28,7 @@ from mmsmt.data.findings import Findings
 from mmsmt.errors import UserError
 from mmsmt.launch.checkpoints import read_classes, read_safely
 from mmsmt.launch.config import load_config
+from mmsmt.runtimes.model import use_exported
 
 from .sources import (
     Picture,
@@ -136,7 +137,8 @@ class Predictor:
 
     Args:
         config (str | Config): File or content.
-        checkpoint (str): File or URL of the trained model.
+        checkpoint (str): File or URL of the trained model, or a file that
+            ``mmsmt export`` wrote.
         device (str, optional): Such as ``cpu`` or ``cuda:1``; by default a
             GPU if there is one.
         amp (bool): Compute in bfloat16 on a CPU, in float16 on a GPU.
@@ -169,11 +171,21 @@ class Predictor:
                 f'default_scope is {scope!r}, not one of {", ".join(TASKS)}.'
             )
         self.task = TASKS[scope]
-        self.device = _choose_device(device)
         self._amp = amp
         self.reader = find_reader(cfg)
-        path = read_safely(str(checkpoint))
-        self.classes = _find_classes_of(cfg, path)
+        path: str | None = None
+        exported = use_exported(cfg, checkpoint)
+        if exported:
+            if amp or device not in (None, 'cpu'):
+                raise PredictError(
+                    f"'{checkpoint}' is an exported file: its runtime chooses "
+                    'device and precision. Leave out --amp and --device.'
+                )
+            self.device, self.classes = 'cpu', exported.classes
+        else:
+            self.device = _choose_device(device)
+            path = read_safely(str(checkpoint))
+            self.classes = _find_classes_of(cfg, path)
         self.palette = _find_palette(_test_dataset(cfg), len(self.classes))
         self._inferencer = _build_inferencer(
             cfg, path, self.device, self.classes, self.palette
@@ -386,7 +398,7 @@ def _find_palette(dataset: ConfigDict, number: int) -> np.ndarray:
 
 def _build_inferencer(
     cfg: Config,
-    checkpoint: str,
+    checkpoint: str | None,
     device: str,
     classes: Sequence[str],
     palette: np.ndarray,

@@ -9,6 +9,8 @@ from mmengine.evaluator import DumpResults
 
 from mmsmt.data.configured import iter_datasets
 from mmsmt.data.files import check_data_files
+from mmsmt.runtimes.files import find_format
+from mmsmt.runtimes.model import use_exported
 
 from .checking import check_data
 from .checkpoints import read_safely
@@ -24,7 +26,9 @@ from .processes import build_runner
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``test``."""
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file or URL, or an exported file'
+    )
     add_common_arguments(parser)
     parser.add_argument(
         '--out',
@@ -88,7 +92,8 @@ def prepare_testing(
 
     Args:
         cfg (Config): The config, changed in place.
-        checkpoint (str): File or URL of a trained model.
+        checkpoint (str): File or URL of a trained model, or a file that
+            ``mmsmt export`` wrote.
         show (bool): Show pictures in a window.
         show_dir (str, optional): Save pictures under this folder.
         wait_time (float): Seconds to show each picture.
@@ -99,17 +104,25 @@ def prepare_testing(
         LaunchError: The checkpoint or a setting of the config is missing.
         CheckpointError: The checkpoint cannot be read.
         DataError: A file of the dataset is missing, or it has faults.
+        ExportError: The exported file cannot be read, or is of another task.
     """
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         raise LaunchError(f"There is no checkpoint '{checkpoint}'.")
     if not cfg.get('test_dataloader'):
         raise LaunchError(f"'{cfg.filename}' has no test data.")
-    cfg.load_from, cfg.resume = read_safely(checkpoint), False
+    exported = bool(find_format(Path(checkpoint)))
+    cfg.load_from, cfg.resume = None, False
+    if not exported:
+        cfg.load_from = read_safely(checkpoint)
+    elif tta:
+        raise LaunchError('--tta augments models, not exported files.')
     # A config of fine-tuning may turn it off.
     require_whole_checkpoint(cfg, True)
     check_data_files(cfg, ('test_dataloader',))
     if check:
         check_data(cfg, ('test',), cfg.load_from)
+    if exported:
+        use_exported(cfg, checkpoint)
     if show or show_dir:
         _draw(cfg, show, show_dir, wait_time)
     if tta:

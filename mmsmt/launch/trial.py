@@ -51,7 +51,7 @@ def try_validation(runner: Runner) -> None:
     try:
         with (
             _keep_random_state(),
-            _silence(runner),
+            silence(runner),
             tempfile.TemporaryDirectory() as folder,
         ):
             metrics = _validate(runner, Path(folder))
@@ -154,7 +154,7 @@ def _keep_random_state() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silence(runner: Runner) -> Iterator[None]:
+def silence(runner: Runner) -> Iterator[None]:
     """Keep the figures of an untrained model out of the log."""
     logger: logging.Logger = runner.logger
     before, logger.disabled = logger.disabled, True

@@ -1,0 +1,229 @@
+"""Export a trained model whole, and prove that the file is the model.
+
+    mmsmt export CONFIG CHECKPOINT --format onnx --out model.onnx
+
+The file takes images, (B, 3, H, W) from 0 to 255 in RGB order, and gives
+probabilities of classes; logits and a map of classes; or boxes, scores and
+labels (and masks inside the boxes), suppression included. Then both predict
+on images of the config's test data: largest difference, metrics and time are
+printed. Beyond the bounds no file is written, and the exit status is 1.
+"""
+
+import argparse
+import copy
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from mmsmt.data.configured import TASKS
+from mmsmt.errors import UsageError
+from mmsmt.launch.config import add_cfg_options, load_config
+from mmsmt.launch.processes import build_runner
+from mmsmt.launch.testing import prepare_testing
+from mmsmt.runtimes.description import (
+    SUFFIXES,
+    Description,
+    ExportError,
+    require_packages,
+)
+from mmsmt.runtimes.model import ExportedModel, fit_pipelines
+
+from .formats import write_model
+from .proof import Proof, first_batches, prove, show
+from .whole import Whole
+
+BOUNDS = {'fp32': (1e-4, 0.001), 'fp16': (None, 0.005), 'int8': (None, 0.02)}
+"""Largest difference of outputs, and change of metrics, by precision."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command line of ``export``."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument(
+        '--format', choices=SUFFIXES, required=True, help='of the file'
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FILE', help='a new file'
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='take images of one size only (default: any)',
+    )
+    parser.add_argument(
+        '--batch', type=int, help='take so many images only (default: any)'
+    )
+    parser.add_argument(
+        '--precision',
+        choices=BOUNDS,
+        default='fp32',
+        help='of the weights and the arithmetic (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--calibrate',
+        type=int,
+        default=32,
+        metavar='N',
+        help='number of images that int8 is calibrated on, the last ones of '
+        'the test data (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--images',
+        type=int,
+        default=100,
+        metavar='N',
+        help='number of images to compare on (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--bound',
+        type=float,
+        help='largest difference of outputs (default: 1e-4 in fp32, none in '
+        'others)',
+    )
+    parser.add_argument(
+        '--metric-bound',
+        type=float,
+        help='largest change of AP, mIoU or accuracy, from 0 to 1 (default: '
+        '0.001 in fp32, 0.005 in fp16, 0.02 in int8)',
+    )
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help="folder of the dataset, instead of the config's",
+    )
+    parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help='start without checking the data',
+    )
+    add_cfg_options(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run ``export``."""
+    suffix = SUFFIXES[args.format]
+    if args.out.suffix != suffix:
+        raise UsageError(f"--out '{args.out}' must end with {suffix}")
+    if args.out.exists():
+        raise UsageError(f"--out '{args.out}' exists already")
+    if args.format == 'torch-export' and not args.size:
+        raise UsageError('--format torch-export needs --size H W')
+    if args.format == 'torch-export' and args.precision != 'fp32':
+        raise UsageError(f'torch-export is fp32 only, not {args.precision}')
+    require_packages(args.format)
+    with tempfile.TemporaryDirectory() as work_dir:
+        cfg = load_config(
+            args.config,
+            cfg_options=args.cfg_options,
+            work_dir=work_dir,
+            data_root=args.data_root,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of the hosts
+            _export(cfg, args)
+
+
+def _export(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the file and prove it, with a runner of the config."""
+    scope = cfg.get('default_scope')
+    if scope not in TASKS:
+        raise ExportError(f'default_scope={scope!r} is not exported.')
+    prepare_testing(cfg, args.checkpoint, check=not args.no_check)
+    _read_one_by_one(cfg, args.size)
+    cfg.log_level = 'WARNING'
+    runner = build_runner(cfg)
+    runner.load_or_resume()
+    model = runner.model.eval().cpu()
+    whole = Whole(model, TASKS[scope])
+    loader = runner.build_dataloader(copy.deepcopy(cfg.test_dataloader))
+    meta = loader.dataset.metainfo
+    description = _describe(whole, meta, args)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    # Beside, until it is proved: nobody takes it for the model before.
+    with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
+        path = Path(folder, args.out.name)
+        files = write_model(
+            *(whole, args.format, path, description),
+            images=_calibration(loader, args.calibrate),
+        )
+        exported = ExportedModel(path, getattr(model, 'align_corners', False))
+        proof = prove(
+            *(runner, model, exported, meta),
+            first_batches(loader, args.images, 'Comparing'),
+        )
+        for line in show(proof):
+            print(line)
+        _require(proof, args)
+        for file in files:
+            file.replace(args.out.parent / file.name)
+            size = (args.out.parent / file.name).stat().st_size
+            print(
+                f'Written: {args.out.parent / file.name} '
+                f'({size / 2**20:.1f} MiB)'
+            )
+
+
+def _calibration(loader: Any, number: int) -> Iterator[np.ndarray]:
+    """Yield (1, 3, H, W) images, RGB; the last ones of a dataset."""
+    dataset = loader.dataset
+    for index in range(max(len(dataset) - number, 0), len(dataset)):
+        image = dataset[index]['inputs']
+        yield np.ascontiguousarray(image.flip(0).numpy()[None])
+
+
+def _require(proof: Proof, args: argparse.Namespace) -> None:
+    """Raise an error where a proof is beyond its bounds."""
+    bound, change = BOUNDS[args.precision]
+    bound = bound if args.bound is None else args.bound
+    change = change if args.metric_bound is None else args.metric_bound
+    faults = []
+    if bound is not None and proof.difference > bound:
+        faults.append(
+            f'outputs differ by {proof.difference:.2e}, more than {bound:g} '
+            '(--bound)'
+        )
+    if proof.loss > change:
+        faults.append(
+            f'a metric changes by {proof.loss:.4f}, more than {change:g} '
+            '(--metric-bound)'
+        )
+    if faults:
+        raise ExportError(
+            f"'{args.out}' would not be the model, and is not written: "
+            + '; '.join(faults)
+            + '.'
+        )
+
+
+def _read_one_by_one(cfg: Config, size: list[int] | None) -> None:
+    """Load single images, and fit them into a size."""
+    cfg.test_dataloader.update(
+        batch_size=1, num_workers=0, persistent_workers=False
+    )
+    cfg.test_dataloader.pop('prefetch_factor', None)
+    if size:
+        fit_pipelines(cfg, size)
+
+
+def _describe(
+    whole: Whole, meta: dict, args: argparse.Namespace
+) -> Description:
+    cfg = getattr(getattr(whole.model, 'roi_head', None), 'test_cfg', None)
+    return Description(
+        task=whole.task,
+        classes=tuple(map(str, meta.get('classes', ()))),
+        outputs=whole.outputs,
+        size=tuple(args.size) if args.size else None,
+        batch=args.batch or (1 if args.format == 'torch-export' else None),
+        mask_threshold=float((cfg or {}).get('mask_thr_binary', 0.5)),
+        precision=args.precision,
+        divisor=whole.plan['divisor'],
+    )

@@ -1,0 +1,372 @@
+"""Detectors from maps to boxes, in tensors of fixed shape.
+
+The hosts' ``predict`` leaves the graph: it branches on the number of boxes
+and makes objects in Python. These compute the same numbers with padding, so
+that an exported file holds for every image and every batch.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor
+
+from mmsmt.runtimes.description import ExportError
+
+from .suppression import suppress
+
+Maps = Sequence[Tensor]
+
+
+class Found:
+    """Boxes of a batch, padded to one number.
+
+    Args:
+        boxes (Tensor): (B, N, 4) corners in pixels.
+        scores (Tensor): (B, N), 0 for padding.
+        labels (Tensor): (B, N) int64, -1 for padding.
+    """
+
+    def __init__(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> None:
+        self.boxes, self.scores, self.labels = boxes, scores, labels
+
+
+def find_objects(model: Any, maps: Maps, limit: Tensor) -> tuple[Tensor, ...]:
+    """Find objects as an mmdet detector's ``predict`` does.
+
+    Args:
+        model (Any): A detector of mmdet.
+        maps (Sequence[Tensor]): What its ``extract_feat`` returns.
+        limit (Tensor): (2,) width and height of the images, before padding.
+
+    Returns:
+        tuple[Tensor, ...]: (B, N, 4) boxes, (B, N) scores, (B, N) labels, and
+        for instance segmentation (B, N, h, w) probabilities inside each box.
+        Padding has the score 0 and the label -1.
+
+    Raises:
+        ExportError: The detector is of another kind.
+    """
+    kind = type(model).__name__
+    if hasattr(model, 'forward_transformer'):
+        found = _decode_queries(model, maps, limit)
+        return found.boxes, found.scores, found.labels
+    roi_head = getattr(model, 'roi_head', None)
+    if roi_head is None:
+        head = getattr(model, 'bbox_head', None)
+        if not hasattr(head, 'prior_generator') or kind == 'FCOS':
+            raise ExportError(f'{kind} is not exported: its head is unknown.')
+        found = _decode_dense(head, maps, limit)
+        return found.boxes, found.scores, found.labels
+    if type(roi_head).__name__ == 'SparseRoIHead':
+        found = _decode_sparse(model, maps, limit)
+    elif type(roi_head).__name__ in ('StandardRoIHead', 'CascadeRoIHead'):
+        found = _decode_regions(model, maps, limit)
+    else:
+        raise ExportError(
+            f'{kind} is not exported: {type(roi_head).__name__} is unknown.'
+        )
+    if not model.with_mask:
+        return found.boxes, found.scores, found.labels
+    return (
+        *(found.boxes, found.scores, found.labels),
+        _decode_masks(roi_head, maps, found),
+    )
+
+
+def _threshold_of(cfg: Any) -> float:
+    """Return the overlap of a test setting's suppression."""
+    nms = cfg.get('nms') or {}
+    if nms.get('type', 'nms') != 'nms' or nms.get('class_agnostic'):
+        raise ExportError(
+            f'The suppression {dict(nms)} is not exported, only type="nms" by '
+            'class.'
+        )
+    return float(nms.get('iou_threshold', nms.get('iou_thr', 0.5)))
+
+
+def _clip(boxes: Tensor, limit: Tensor) -> Tensor:
+    return torch.minimum(boxes.clamp(min=0), limit.repeat(2))
+
+
+def _take(values: Tensor, indices: Tensor) -> Tensor:
+    """Gather (B, N, ...) by (B, K)."""
+    shape = *indices.shape, *values.shape[2:]
+    for _ in values.shape[2:]:
+        indices = indices[..., None]
+    return values.gather(1, indices.expand(shape))
+
+
+def _smaller(number: int, size: Any) -> Any:
+    """Return the smaller one, without a branch on a size that may change."""
+    if torch.jit.is_tracing():
+        return torch.minimum(torch.as_tensor(size), torch.as_tensor(number))
+    return min(number, size)
+
+
+def _best(found: Found, number: int) -> Found:
+    """Keep the best of each image; mark what is padding."""
+    number = _smaller(number, found.scores.shape[1])
+    scores, indices = found.scores.topk(number, dim=1)
+    boxes = _take(found.boxes, indices)
+    labels = _take(found.labels, indices)
+    real = scores > 0
+    return Found(
+        boxes * real[..., None],
+        scores,
+        torch.where(real, labels, torch.full_like(labels, -1)),
+    )
+
+
+def _decode(
+    coder: Any, priors: Tensor, deltas: Tensor, limit: Tensor
+) -> Tensor:
+    """Decode priors and deltas of one shape, (B, ..., 4)."""
+    # Without max_shape it does not clip: that takes numbers only.
+    boxes = coder.decode(priors.reshape(-1, 4), deltas.reshape(-1, 4))
+    boxes = boxes.reshape(deltas.shape)
+    return _clip(boxes, limit) if coder.clip_border else boxes
+
+
+def _decode_dense(head: Any, maps: Maps, limit: Tensor) -> Found:
+    """Follow ``BaseDenseHead.predict_by_feat`` with anchors."""
+    outs = head(maps)
+    priors = head.prior_generator.grid_priors(
+        [x.shape[-2:] for x in outs[0]], device=maps[0].device
+    )
+    cfg, classes = head.test_cfg, head.cls_out_channels
+    factors = outs[2] if len(outs) > 2 else [None] * len(outs[0])
+    boxes, scores, labels = [], [], []
+    for score, delta, factor, prior in zip(
+        outs[0], outs[1], factors, priors, strict=True
+    ):
+        batch = score.shape[0]
+        score = score.permute(0, 2, 3, 1).reshape(batch, -1, classes)
+        delta = delta.permute(0, 2, 3, 1).reshape(batch, -1, 4)
+        score = (
+            score.sigmoid()
+            if head.use_sigmoid_cls
+            else score.softmax(-1)[..., :-1]
+        )
+        names = score.shape[-1]
+        score = score.flatten(1)
+        score, index = score.topk(
+            _smaller(cfg.get('nms_pre', 1000), score.shape[1]), dim=1
+        )
+        score = score * (score > cfg.get('score_thr', 0))
+        place = index // names
+        if factor is not None:
+            factor = factor.permute(0, 2, 3, 1).reshape(batch, -1).sigmoid()
+            score = score * factor.gather(1, place)
+        prior = prior[place]
+        delta = _take(delta, place)
+        boxes.append(_decode(head.bbox_coder, prior, delta, limit))
+        scores.append(score)
+        labels.append(index % names)
+    found = Found(
+        torch.cat(boxes, 1),
+        torch.cat(scores, 1),
+        torch.cat(labels, 1),
+    )
+    return _suppressed(found, cfg, limit)
+
+
+def _suppressed(found: Found, cfg: Any, limit: Tensor) -> Found:
+    size = found.boxes[..., 2:] - found.boxes[..., :2]
+    scores = found.scores
+    least = cfg.get('min_bbox_size', -1)
+    if least >= 0:
+        scores = scores * (size > least).all(-1)
+    found.scores = suppress(
+        found.boxes, scores, found.labels, _threshold_of(cfg), limit
+    )
+    return _best(found, cfg.get('max_per_img', 100))
+
+
+def _propose(head: Any, maps: Maps, limit: Tensor) -> Found:
+    """Follow ``RPNHead``."""
+    outs = head(maps)
+    priors = head.prior_generator.grid_priors(
+        [x.shape[-2:] for x in outs[0]], device=maps[0].device
+    )
+    cfg = head.test_cfg
+    boxes, scores, levels = [], [], []
+    for level, (score, delta, prior) in enumerate(
+        zip(outs[0], outs[1], priors)
+    ):
+        batch = score.shape[0]
+        channels = head.cls_out_channels
+        score = score.permute(0, 2, 3, 1).reshape(batch, -1, channels)
+        delta = delta.permute(0, 2, 3, 1).reshape(batch, -1, 4)
+        score = score.sigmoid() if channels == 1 else score.softmax(-1)
+        score = score[..., 0]
+        score, index = score.topk(
+            _smaller(cfg.get('nms_pre', 1000), score.shape[1]), dim=1
+        )
+        delta = _take(delta, index)
+        boxes.append(_decode(head.bbox_coder, prior[index], delta, limit))
+        scores.append(score)
+        levels.append(torch.full_like(index, level))
+    found = Found(
+        torch.cat(boxes, 1),
+        torch.cat(scores, 1),
+        torch.cat(levels, 1),
+    )
+    return _suppressed(found, cfg, limit)
+
+
+def _regions(boxes: Tensor) -> Tensor:
+    """Return (B * N, 5) regions: number of the image, and box."""
+    batch = torch.arange(boxes.shape[0], device=boxes.device)
+    batch = batch.to(boxes.dtype).view(-1, 1, 1).expand_as(boxes[..., :1])
+    return torch.cat([batch, boxes], -1).reshape(-1, 5)
+
+
+def _extract(extractor: Any, maps: Maps, regions: Tensor) -> Tensor:
+    """Follow ``SingleRoIExtractor``: (R, C, h, w) features."""
+    maps = maps[: extractor.num_inputs]
+    levels = extractor.map_roi_levels(regions, len(maps))
+    parts, places = [], []
+    for level, (layer, x) in enumerate(
+        zip(extractor.roi_layers, maps, strict=True)
+    ):
+        place = (levels == level).nonzero()[:, 0]
+        parts.append(
+            torchvision.ops.roi_align(
+                x,
+                regions[place],
+                layer.output_size,
+                layer.spatial_scale,
+                layer.sampling_ratio,
+                layer.aligned,
+            )
+        )
+        places.append(place)
+    order = torch.cat(places)
+    # Where each region is among the parts.
+    inverse = torch.zeros_like(levels).scatter(
+        0, order, torch.arange(order.shape[0], device=order.device)
+    )
+    return torch.cat(parts)[inverse]
+
+
+def _decode_regions(model: Any, maps: Maps, limit: Tensor) -> Found:
+    """Follow ``StandardRoIHead`` and ``CascadeRoIHead``."""
+    proposals = _propose(model.rpn_head, maps, limit)
+    roi_head = model.roi_head
+    several = hasattr(roi_head, 'num_stages')
+    heads = roi_head.bbox_head if several else [roi_head.bbox_head]
+    extractors = (
+        roi_head.bbox_roi_extractor
+        if several
+        else [roi_head.bbox_roi_extractor]
+    )
+    boxes, logits = proposals.boxes, []
+    batch, number = boxes.shape[:2]
+    for stage, (head, extractor) in enumerate(zip(heads, extractors)):
+        if head.custom_activation:
+            raise ExportError(
+                f'{type(head.loss_cls).__name__} is not exported.'
+            )
+        features = _extract(extractor, maps, _regions(boxes))
+        if several or not roi_head.with_shared_head:
+            score, delta = head(features)
+        else:
+            score, delta = head(roi_head.shared_head(features))
+        logits.append(score)
+        if stage + 1 < len(heads):
+            if not head.reg_class_agnostic:
+                label = score[:, :-1].argmax(1)
+                delta = delta.view(-1, head.num_classes, 4)
+                delta = _take(delta, label[:, None])[:, 0]
+            delta = delta.view(batch, number, 4)
+            boxes = _decode(head.bbox_coder, boxes, delta, limit)
+    cfg = roi_head.test_cfg
+    scores = torch.stack(logits).mean(0).softmax(-1)[:, :-1]
+    classes = heads[-1].num_classes
+    scores = scores.reshape(batch, number * classes)
+    # Proposals that are padding are no candidates.
+    real = proposals.scores[..., None].expand(batch, number, classes)
+    scores = scores * (scores > cfg.score_thr) * (real.flatten(1) > 0)
+    if heads[-1].reg_class_agnostic:
+        delta = delta.view(batch, number, 4)
+        boxes = _decode(heads[-1].bbox_coder, boxes, delta, limit)
+        boxes = boxes[:, :, None].expand(batch, number, classes, 4)
+    else:
+        delta = delta.view(batch, number * classes, 4)
+        prior = boxes[:, :, None].expand(batch, number, classes, 4)
+        boxes = _decode(heads[-1].bbox_coder, prior, delta, limit)
+    boxes = boxes.reshape(batch, number * classes, 4)
+    labels = torch.arange(classes, device=boxes.device)
+    labels = labels.expand(batch, number, classes).reshape(scores.shape)
+    return _suppressed(Found(boxes, scores, labels), cfg, limit)
+
+
+def _decode_masks(roi_head: Any, maps: Maps, found: Found) -> Tensor:
+    """Follow ``predict_mask``: (B, N, h, w) probabilities inside each box."""
+    several = hasattr(roi_head, 'num_stages')
+    heads = roi_head.mask_head if several else [roi_head.mask_head]
+    regions = _regions(found.boxes)
+    extractor = roi_head.mask_roi_extractor
+    results = []
+    for stage, head in enumerate(heads):
+        extract = extractor[stage] if several else extractor
+        features = _extract(extract, maps, regions)
+        mask = head(features)
+        if not head.class_agnostic:
+            label = found.labels.clamp(min=0).flatten()
+            mask = _take(mask, label[:, None])
+        results.append(mask[:, 0].sigmoid())
+    mask = torch.stack(results).mean(0)
+    return mask.view(*found.labels.shape, *mask.shape[-2:])
+
+
+def _decode_sparse(model: Any, maps: Maps, limit: Tensor) -> Found:
+    """Follow ``SparseRoIHead``: learned proposals, no suppression."""
+    start, roi_head = model.rpn_head, model.roi_head
+    if roi_head.with_mask:
+        raise ExportError('Masks of SparseRoIHead are not exported.')
+    batch = maps[0].shape[0]
+    center, size = start.init_proposal_bboxes.weight.split(2, -1)
+    boxes = torch.cat([center - size / 2, center + size / 2], -1)
+    boxes = (boxes * limit.repeat(2)).expand(batch, -1, 4)
+    features = start.init_proposal_features.weight
+    features = features.expand(batch, *features.shape)
+    for head, extractor in zip(
+        roi_head.bbox_head, roi_head.bbox_roi_extractor
+    ):
+        region = _extract(extractor, maps, _regions(boxes))
+        score, delta, features, _ = head(region, features)
+        boxes = _decode(head.bbox_coder, boxes, delta, limit)
+    if not head.loss_cls.use_sigmoid:
+        raise ExportError('SparseRoIHead is exported with a sigmoid only.')
+    return _choose(score.sigmoid(), boxes, roi_head.test_cfg.max_per_img)
+
+
+def _choose(scores: Tensor, boxes: Tensor, number: int) -> Found:
+    """Keep the best pairs of (B, N, C) scores and (B, N, 4) boxes."""
+    classes = scores.shape[-1]
+    scores = scores.flatten(1)
+    scores, index = scores.topk(_smaller(number, scores.shape[1]), dim=1)
+    return Found(_take(boxes, index // classes), scores, index % classes)
+
+
+def _decode_queries(model: Any, maps: Maps, limit: Tensor) -> Found:
+    """Follow ``DINO``: queries of a transformer, no suppression."""
+    from mmdet.structures import DetDataSample
+
+    shape = limit[1], limit[0]
+    sample = DetDataSample(
+        metainfo=dict(batch_input_shape=(1, 1), img_shape=(1, 1))
+    )  # equal ones: there is no padding
+    inputs = model.forward_transformer(maps, [sample] * maps[0].shape[0])
+    head = model.bbox_head
+    if not head.loss_cls.use_sigmoid:
+        raise ExportError(f'{type(head).__name__} needs a sigmoid.')
+    scores, boxes = head(**inputs)
+    center, size = boxes[-1].split(2, -1)
+    boxes = torch.cat([center - size / 2, center + size / 2], -1)
+    boxes = _clip(boxes * torch.stack(shape[::-1]).repeat(2), limit)
+    number = model.test_cfg.get('max_per_img', scores.shape[-2])
+    return _choose(scores[-1].sigmoid(), boxes, number)

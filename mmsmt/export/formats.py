@@ -1,0 +1,169 @@
+"""Write models as ONNX, OpenVINO and torch.export files."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmsmt.runtimes.description import KEY, Description, ExportError
+
+from .lowering import halve, quantize
+from .pooling import pooling_by_matrices
+from .whole import Whole
+
+OPSET = 17  # has LayerNormalization; RoiAlign is aligned from 16 on
+
+
+def write_model(
+    whole: Whole,
+    kind: str,
+    path: Path,
+    description: Description,
+    images: Iterable[np.ndarray] = (),
+) -> list[Path]:
+    """Write a model to a new file.
+
+    Args:
+        whole (Whole): The model.
+        kind (str): One of :data:`SUFFIXES`.
+        path (Path): The file; of OpenVINO the ``.xml``, its weights beside.
+        description (Description): Stored in the file.
+        images (Iterable[np.ndarray]): Inputs to calibrate int8 on.
+
+    Returns:
+        list[Path]: The files written.
+
+    Raises:
+        ExportError: The exporter cannot take the model.
+    """
+    height, width = description.size or (128, 160)
+    example = torch.randint(
+        *(0, 256, (description.batch or 2, 3, height, width)),
+        dtype=torch.uint8,
+    )
+    whole = whole.eval()
+    with torch.no_grad(), pooling_by_matrices(whole), _quiet():
+        try:
+            if kind == 'torch-export':
+                _write_export(whole, example, path, description)
+            elif kind == 'onnx':
+                _write_onnx(whole, example, path, description, images)
+            else:
+                _write_openvino(whole, example, path, description, images)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ExportError(
+                f'{type(whole.model).__name__} cannot be exported as {kind} '
+                f'by torch {torch.__version__}: {lines[0][:300]}'
+            ) from error
+    return [path, *_beside(path, kind)]
+
+
+def _beside(path: Path, kind: str) -> list[Path]:
+    names = {
+        'onnx': [path.name + '.data'],
+        'openvino': [path.with_suffix('.bin').name],
+    }
+    found = (path.with_name(name) for name in names.get(kind, []))
+    return [file for file in found if file.exists()]
+
+
+def _write_onnx(
+    whole: Whole,
+    example: Tensor,
+    path: Path,
+    description: Description,
+    images: Iterable[np.ndarray],
+) -> None:
+    import onnx
+
+    axes = {} if description.batch else {0: 'batch'}
+    if description.size is None:
+        axes |= {2: 'height', 3: 'width'}
+    outputs = [*description.outputs]
+    dynamic = {'images': axes}
+    if not description.batch:
+        dynamic |= {name: {0: 'batch'} for name in outputs}
+    options: dict[str, Any] = {}
+    if tuple(int(x) for x in torch.__version__.split('.')[:2]) >= (2, 5):
+        options['dynamo'] = False  # it keeps the suppression one operator
+    torch.onnx.export(
+        whole,
+        (example,),
+        str(path),
+        opset_version=OPSET,
+        input_names=['images'],
+        output_names=outputs,
+        dynamic_axes=dynamic if axes else None,
+        **options,
+    )
+    model = onnx.load(str(path))
+    if description.precision == 'fp16':
+        model = halve(model)
+    elif description.precision == 'int8':
+        model = quantize(path, images)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, description.dump()
+    onnx.save(model, str(path))
+
+
+def _write_openvino(
+    whole: Whole,
+    example: Tensor,
+    path: Path,
+    description: Description,
+    images: Iterable[np.ndarray],
+) -> None:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_path = Path(folder, 'model.onnx')
+        # Its own converter takes int8 from the file, and rounds to fp16.
+        first = description
+        if description.precision == 'fp16':
+            first = replace(description, precision='fp32')
+        _write_onnx(whole, example, onnx_path, first, images)
+        model = openvino.convert_model(str(onnx_path))
+        model.set_rt_info(description.dump(), [KEY])
+        half = description.precision == 'fp16'
+        openvino.save_model(model, str(path), compress_to_fp16=half)
+
+
+def _write_export(
+    whole: Whole, example: Tensor, path: Path, description: Description
+) -> None:
+    if hasattr(whole.model, 'forward_transformer'):
+        raise ExportError(
+            f'{type(whole.model).__name__} is not exported as torch-export: '
+            "mmdet's transformers read the sizes of maps from tensors, which "
+            'torch.export cannot trace. --format onnx takes them.'
+        )
+    program = torch.export.export(whole, (example,), strict=False)
+    torch.export.save(
+        program, str(path), extra_files={f'{KEY}.json': description.dump()}
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out the exporters' warnings of shapes that are traced."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,210 @@
+"""Compare an exported file with its model, on labelled images."""
+
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+
+from mmsmt.data.parallel import show_progress
+from mmsmt.launch.trial import silence
+from mmsmt.runtimes import ExportedModel
+
+MATCHED = 0.01
+"""Difference from which two objects are not the same."""
+METRICS = ('bbox_mAP', 'segm_mAP', 'mIoU', 'accuracy/top1')
+"""Ends of the names of metrics that are compared."""
+
+
+@dataclass
+class Proof:
+    """Hold what a comparison found.
+
+    Args:
+        images (int): Number of images.
+        difference (float): Largest difference of outputs: of probabilities;
+            of logits, as a share of the largest; of the best 99 % of objects,
+            of scores, and of boxes as a share of the image's longer side.
+        objects (int): Objects that were compared.
+        alone (int): Objects that one of both found alone: where the overlap
+            of two boxes is at the threshold, rounding decides.
+        pixels (float): Share of pixels with another class.
+        metrics (Mapping): By name, the model's and the file's, from 0 to 1.
+        seconds (tuple[float, float]): Median time of an image, of both.
+    """
+
+    images: int = 0
+    difference: float = 0.0
+    objects: int = 0
+    alone: int = 0
+    pixels: float = 0.0
+    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    seconds: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def loss(self) -> float:
+        """The largest change of a metric, from 0 to 1."""
+        return max((abs(a - b) for a, b in self.metrics.values()), default=0)
+
+
+def prove(
+    runner: Runner,
+    model: Any,
+    exported: ExportedModel,
+    meta: dict,
+    batches: Iterable,
+) -> Proof:
+    """Predict with both on the same images, and evaluate both.
+
+    Args:
+        runner (Runner): Of the config, to build its evaluators.
+        model (nn.Module): The host's model.
+        exported (ExportedModel): The file.
+        meta (dict): Of the dataset.
+        batches (Iterable): Batches of one image, of the test loader.
+
+    Returns:
+        Proof: What was found.
+    """
+    proof = Proof()
+    evaluators = [
+        runner.build_evaluator(copy.deepcopy(runner.cfg.test_evaluator))
+        for _ in range(2)
+    ]
+    seconds: list[list[float]] = [[], []]
+    differences, ids = [0.0], []
+    pixels, objects = [], []
+    for batch in batches:
+        results = []
+        for i, (what, evaluator) in enumerate(
+            zip((model, exported), evaluators)
+        ):
+            evaluator.dataset_meta = meta
+            begin = time.perf_counter()
+            with torch.no_grad():
+                samples = what.test_step(copy.deepcopy(batch))
+            seconds[i].append(time.perf_counter() - begin)
+            evaluator.process(data_samples=samples, data_batch=batch)
+            results.append(samples[0])
+        proof.images += 1
+        ids.append(results[0].get('img_id'))
+        if 'pred_instances' in results[0]:
+            objects += compare_objects(*results)
+        elif 'seg_logits' in results[0]:
+            one, other = (x.seg_logits.data.float() for x in results)
+            differences.append(float((one - other).abs().max()))
+            differences[-1] /= max(float(one.abs().max()), 1e-12)
+            maps = [x.pred_sem_seg.data for x in results]
+            pixels.append(float((maps[0] != maps[1]).float().mean()))
+        else:
+            one, other = (x.pred_score for x in results)
+            differences.append(float((one - other).abs().max()))
+    proof.difference = max(differences)
+    if objects:
+        proof.difference = float(np.quantile(objects, 0.99))
+        proof.objects = len(objects)
+        proof.alone = sum(x == 1 for x in objects)
+    proof.pixels = float(np.mean(pixels)) if pixels else 0.0
+    proof.metrics = _evaluate(runner, evaluators, proof.images, ids)
+    one, other = (float(np.median(x)) for x in seconds)
+    proof.seconds = one, other
+    return proof
+
+
+def _evaluate(
+    runner: Runner, evaluators: list, number: int, ids: list
+) -> dict[str, tuple[float, float]]:
+    values = []
+    for evaluator in evaluators:
+        for metric in evaluator.metrics:
+            if getattr(metric, 'img_ids', ()) is None:
+                metric.img_ids = ids  # COCO's would take all images
+        with silence(runner):
+            values.append(evaluator.evaluate(number))
+    found = {}
+    for name, value in values[0].items():
+        if name.endswith(METRICS):
+            # mmseg and mmpretrain give percents.
+            scale = 1 if name.endswith('_mAP') else 100
+            found[name] = value / scale, values[1][name] / scale
+    return found
+
+
+def compare_objects(one: Any, other: Any) -> list[float]:
+    """Compare the objects of two samples of mmdet.
+
+    Args:
+        one (DetDataSample): The reference.
+        other (DetDataSample): The other.
+
+    Returns:
+        list[float]: For each object of the reference, and each that only the
+        other has: the difference of scores and boxes, as a share of the
+        image's longer side; 1 if one has it alone. Objects that are alone
+        and within 1e-3 of the lowest score do not count: the number of
+        objects is limited.
+    """
+    side = max(one.ori_shape[:2])
+    rows, other_rows = (_group(sample, side) for sample in (one, other))
+    lowest = [
+        min((row[-1] for group in x.values() for row in group), default=0)
+        for x in (rows, other_rows)
+    ]
+    alone, errors = [], []
+    for label in {*rows, *other_rows}:
+        rest = list(other_rows.get(label, []))
+        for row in rows.get(label, []):
+            found = [np.abs(row - candidate).max() for candidate in rest]
+            if found and min(found) < MATCHED:
+                errors.append(float(min(found)))
+                del rest[int(np.argmin(found))]
+            else:
+                alone.append(row)
+        alone += rest
+    floor = max(lowest) + 1e-3
+    return errors + [1.0 for row in alone if row[-1] > floor]
+
+
+def _group(sample: Any, side: int) -> dict[int, list[np.ndarray]]:
+    """Return boxes, as shares of a side, and scores by label."""
+    groups: dict[int, list] = defaultdict(list)
+    found = sample.pred_instances
+    for label, box, score in zip(
+        found.labels.tolist(), found.bboxes / side, found.scores
+    ):
+        groups[label].append(np.append(box.numpy(), float(score)))
+    return groups
+
+
+def show(proof: Proof) -> Iterable[str]:
+    """Yield lines that say what a comparison found."""
+    yield f'Compared on {proof.images} images:'
+    if proof.objects:
+        yield f'  difference, 99 % of objects     {proof.difference:.2e}'
+        yield (
+            f'  objects found by one alone      {proof.alone} of '
+            f'{proof.objects}'
+        )
+    else:
+        yield f'  largest difference of outputs   {proof.difference:.2e}'
+    if proof.pixels:
+        yield f'  pixels of another class         {proof.pixels:.2e}'
+    for name, (one, other) in proof.metrics.items():
+        yield f'  {name:31s} {one:.4f}, of the file {other:.4f}'
+    one, other = proof.seconds
+    yield (
+        f'  time of an image                {one:.3f} s, of the file '
+        f'{other:.3f} s'
+    )
+
+
+def first_batches(loader: Any, number: int, title: str) -> Iterable[Any]:
+    """Yield the first batches of a loader behind a progress bar."""
+    number = min(number, len(loader))
+    batches = (batch for _, batch in zip(range(number), loader))
+    yield from show_progress(batches, number, title, few=0)
