@@ -70,8 +70,14 @@ EXTRAS = {
     ],
     'report': ['plotly', 'jinja2', 'pycocotools'],
     'demo': ['scikit-learn', 'matplotlib', 'pycocotools', 'tqdm', 'Pillow'],
-    'export': ['onnx', 'onnxruntime'],
-    'export-dynamo': ['onnx', 'onnxruntime', 'onnxscript'],  # torch >= 2.6
+    'export': ['onnx', 'onnxruntime', 'ml_dtypes'],
+    'openvino': ['onnx', 'onnxruntime', 'ml_dtypes', 'openvino'],
+    'export-dynamo': [
+        'onnx',
+        'onnxruntime',
+        'ml_dtypes',
+        'onnxscript',
+    ],  # torch >= 2.6
     'dev': [
         'pytest',
         'pytest-xdist',

@@ -48,24 +48,21 @@ def find_objects(model: Any, maps: Maps, limit: Tensor) -> tuple[Tensor, ...]:
     Raises:
         ExportError: The detector is of another kind.
     """
-    kind = type(model).__name__
-    if hasattr(model, 'forward_transformer'):
-        found = _decode_queries(model, maps, limit)
-        return found.boxes, found.scores, found.labels
     roi_head = getattr(model, 'roi_head', None)
-    if roi_head is None:
-        head = getattr(model, 'bbox_head', None)
-        if not hasattr(head, 'prior_generator') or kind == 'FCOS':
-            raise ExportError(f'{kind} is not exported: its head is unknown.')
-        found = _decode_dense(head, maps, limit)
-        return found.boxes, found.scores, found.labels
-    if type(roi_head).__name__ == 'SparseRoIHead':
+    head = getattr(model, 'bbox_head', None)
+    kinds = [type(x).__name__ for x in (model, roi_head, head)]
+    if kinds[0] == 'DINO':
+        found = _decode_queries(model, maps, limit)
+    elif kinds[1] == 'SparseRoIHead':
         found = _decode_sparse(model, maps, limit)
-    elif type(roi_head).__name__ in ('StandardRoIHead', 'CascadeRoIHead'):
+    elif kinds[1] in ('StandardRoIHead', 'CascadeRoIHead'):
         found = _decode_regions(model, maps, limit)
+    elif kinds[2] in ('RetinaHead', 'ATSSHead'):
+        found = _decode_dense(head, maps, limit)
     else:
         raise ExportError(
-            f'{kind} is not exported: {type(roi_head).__name__} is unknown.'
+            f'{kinds[0]} with {kinds[1 if roi_head else 2]} is not exported: '
+            'RetinaNet, ATSS, Mask, Cascade and Sparse R-CNN and DINO are.'
         )
     if not model.with_mask:
         return found.boxes, found.scores, found.labels
@@ -225,6 +222,12 @@ def _regions(boxes: Tensor) -> Tensor:
 
 def _extract(extractor: Any, maps: Maps, regions: Tensor) -> Tensor:
     """Follow ``SingleRoIExtractor``: (R, C, h, w) features."""
+    kinds = [type(extractor), *map(type, extractor.roi_layers)]
+    if {kind.__name__ for kind in kinds} != {'SingleRoIExtractor', 'RoIAlign'}:
+        raise ExportError(
+            'Features of regions are exported by SingleRoIExtractor with '
+            f'RoIAlign only, not by {kinds[0].__name__}.'
+        )
     maps = maps[: extractor.num_inputs]
     levels = extractor.map_roi_levels(regions, len(maps))
     parts, places = [], []
@@ -253,8 +256,13 @@ def _extract(extractor: Any, maps: Maps, regions: Tensor) -> Tensor:
 
 def _decode_regions(model: Any, maps: Maps, limit: Tensor) -> Found:
     """Follow ``StandardRoIHead`` and ``CascadeRoIHead``."""
-    proposals = _propose(model.rpn_head, maps, limit)
     roi_head = model.roi_head
+    if type(model.rpn_head).__name__ != 'RPNHead' or roi_head.with_shared_head:
+        raise ExportError(
+            f'{type(model.rpn_head).__name__} and shared heads of regions are '
+            'not exported, RPNHead alone is.'
+        )
+    proposals = _propose(model.rpn_head, maps, limit)
     several = hasattr(roi_head, 'num_stages')
     heads = roi_head.bbox_head if several else [roi_head.bbox_head]
     extractors = (
@@ -270,10 +278,7 @@ def _decode_regions(model: Any, maps: Maps, limit: Tensor) -> Found:
                 f'{type(head.loss_cls).__name__} is not exported.'
             )
         features = _extract(extractor, maps, _regions(boxes))
-        if several or not roi_head.with_shared_head:
-            score, delta = head(features)
-        else:
-            score, delta = head(roi_head.shared_head(features))
+        score, delta = head(features)
         logits.append(score)
         if stage + 1 < len(heads):
             if not head.reg_class_agnostic:
@@ -356,7 +361,6 @@ def _decode_queries(model: Any, maps: Maps, limit: Tensor) -> Found:
     """Follow ``DINO``: queries of a transformer, no suppression."""
     from mmdet.structures import DetDataSample
 
-    shape = limit[1], limit[0]
     sample = DetDataSample(
         metainfo=dict(batch_input_shape=(1, 1), img_shape=(1, 1))
     )  # equal ones: there is no padding
@@ -367,6 +371,6 @@ def _decode_queries(model: Any, maps: Maps, limit: Tensor) -> Found:
     scores, boxes = head(**inputs)
     center, size = boxes[-1].split(2, -1)
     boxes = torch.cat([center - size / 2, center + size / 2], -1)
-    boxes = _clip(boxes * torch.stack(shape[::-1]).repeat(2), limit)
+    boxes = _clip(boxes * limit.repeat(2), limit)
     number = model.test_cfg.get('max_per_img', scores.shape[-2])
     return _choose(scores[-1].sigmoid(), boxes, number)

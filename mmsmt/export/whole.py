@@ -123,7 +123,7 @@ def read_plan(preprocessor: Any) -> Mapping[str, Any]:
         raise ExportError(f'Images of {len(mean)} channels are not exported.')
     swapped = any(
         getattr(preprocessor, name, False)
-        for name in ('_channel_conversion', 'to_rgb')
+        for name in ('_channel_conversion', 'channel_conversion', 'to_rgb')
     )
     divisor = getattr(preprocessor, 'pad_size_divisor', None)
     test = getattr(preprocessor, 'test_cfg', None) or {}

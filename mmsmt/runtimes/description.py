@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 
 import torch
+from mmengine.utils import digit_version
 
 from mmsmt.errors import UserError
 
@@ -71,8 +72,9 @@ def require_packages(kind: str) -> None:
             f'{kind} needs {" and ".join(missing)}: pip install '
             f"'mmsmt[{'openvino' if kind == 'openvino' else 'export'}]'"
         )
-    if kind == 'torch-export' and not hasattr(torch.export, 'save'):
+    version = digit_version(torch.__version__)
+    if kind == 'torch-export' and version < digit_version('2.4'):
         raise ExportError(
-            f'torch {torch.__version__} cannot save torch.export files; '
-            'torch 2.2 or later can.'
+            f'torch {torch.__version__} cannot export detectors or save what '
+            'it exports: torch-export needs torch 2.4 or later.'
         )

@@ -64,8 +64,9 @@ class OpenVino(Runtime):
         if model.has_rt_info([KEY]):
             text = model.get_rt_info([KEY]).astype(str)
         self.description = _parse(text, path)
-        # Its default on some CPUs is bfloat16.
-        settings = {'INFERENCE_PRECISION_HINT': 'f32'}
+        # Otherwise it chooses bfloat16 where a CPU has it.
+        half = self.description.precision == 'fp16'
+        settings = {} if half else {'INFERENCE_PRECISION_HINT': 'f32'}
         self._model = openvino.Core().compile_model(model, 'CPU', settings)
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
