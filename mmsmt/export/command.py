@@ -13,7 +13,7 @@ import argparse
 import copy
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mmengine.config import Config
 
 from mmsmt.data.configured import TASKS
 from mmsmt.errors import UsageError
+from mmsmt.launch.checkpoints import read_classes
 from mmsmt.launch.config import add_cfg_options, load_config
 from mmsmt.launch.processes import build_runner
 from mmsmt.launch.testing import prepare_testing
@@ -31,9 +32,10 @@ from mmsmt.runtimes.description import (
     ExportError,
     require_packages,
 )
+from mmsmt.runtimes.files import find_format
 from mmsmt.runtimes.model import ExportedModel, fit_pipelines
 
-from .formats import write_model
+from .formats import list_files, write_model
 from .proof import Proof, first_batches, prove, show
 from .whole import Whole
 
@@ -112,8 +114,11 @@ def main(args: argparse.Namespace) -> None:
     suffix = SUFFIXES[args.format]
     if args.out.suffix != suffix:
         raise UsageError(f"--out '{args.out}' must end with {suffix}")
-    if args.out.exists():
-        raise UsageError(f"--out '{args.out}' exists already")
+    if find_format(Path(args.checkpoint)):
+        raise UsageError(f"'{args.checkpoint}' is an exported file already")
+    for file in list_files(args.out):
+        if file.exists():
+            raise UsageError(f"--out '{file}' exists already")
     if args.format == 'torch-export' and not args.size:
         raise UsageError('--format torch-export needs --size H W')
     if args.format == 'torch-export' and args.precision != 'fp32':
@@ -145,14 +150,15 @@ def _export(cfg: Config, args: argparse.Namespace) -> None:
     whole = Whole(model, TASKS[scope])
     loader = runner.build_dataloader(copy.deepcopy(cfg.test_dataloader))
     meta = loader.dataset.metainfo
-    description = _describe(whole, meta, args)
+    classes = read_classes(cfg.load_from) or meta.get('classes') or ()
+    description = _describe(whole, classes, args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     # Beside, until it is proved: nobody takes it for the model before.
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
         path = Path(folder, args.out.name)
         files = write_model(
             *(whole, args.format, path, description),
-            images=_calibration(loader, args.calibrate),
+            images=_calibration(loader, args.calibrate, args.batch or 1),
         )
         exported = ExportedModel(path, getattr(model, 'align_corners', False))
         proof = prove(
@@ -171,12 +177,12 @@ def _export(cfg: Config, args: argparse.Namespace) -> None:
             )
 
 
-def _calibration(loader: Any, number: int) -> Iterator[np.ndarray]:
-    """Yield (1, 3, H, W) images, RGB; the last ones of a dataset."""
+def _calibration(loader: Any, number: int, batch: int) -> Iterator[np.ndarray]:
+    """Yield (batch, 3, H, W) images, RGB; the last ones of a dataset."""
     dataset = loader.dataset
     for index in range(max(len(dataset) - number, 0), len(dataset)):
         image = dataset[index]['inputs']
-        yield np.ascontiguousarray(image.flip(0).numpy()[None])
+        yield image.flip(0).numpy()[None].repeat(batch, 0)
 
 
 def _require(proof: Proof, args: argparse.Namespace) -> None:
@@ -185,14 +191,16 @@ def _require(proof: Proof, args: argparse.Namespace) -> None:
     bound = bound if args.bound is None else args.bound
     change = change if args.metric_bound is None else args.metric_bound
     faults = []
-    if bound is not None and proof.difference > bound:
+    if not np.isfinite(proof.difference):
+        faults.append('its outputs are not finite')
+    elif bound is not None and proof.difference > bound:
         faults.append(
             f'outputs differ by {proof.difference:.2e}, more than {bound:g} '
             '(--bound)'
         )
-    if proof.loss > change:
+    if proof.change > change:
         faults.append(
-            f'a metric changes by {proof.loss:.4f}, more than {change:g} '
+            f'a metric changes by {proof.change:.4f}, more than {change:g} '
             '(--metric-bound)'
         )
     if faults:
@@ -214,12 +222,12 @@ def _read_one_by_one(cfg: Config, size: list[int] | None) -> None:
 
 
 def _describe(
-    whole: Whole, meta: dict, args: argparse.Namespace
+    whole: Whole, classes: Sequence[str], args: argparse.Namespace
 ) -> Description:
     cfg = getattr(getattr(whole.model, 'roi_head', None), 'test_cfg', None)
     return Description(
         task=whole.task,
-        classes=tuple(map(str, meta.get('classes', ()))),
+        classes=tuple(map(str, classes)),
         outputs=whole.outputs,
         size=tuple(args.size) if args.size else None,
         batch=args.batch or (1 if args.format == 'torch-export' else None),

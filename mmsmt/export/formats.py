@@ -14,7 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmsmt.runtimes.description import KEY, Description, ExportError
+from mmsmt.runtimes.description import (
+    KEY,
+    SUFFIXES,
+    Description,
+    ExportError,
+)
 
 from .lowering import halve, quantize
 from .pooling import pooling_by_matrices
@@ -65,16 +70,14 @@ def write_model(
                 f'{type(whole.model).__name__} cannot be exported as {kind} '
                 f'by torch {torch.__version__}: {lines[0][:300]}'
             ) from error
-    return [path, *_beside(path, kind)]
+    return list_files(path)
 
 
-def _beside(path: Path, kind: str) -> list[Path]:
-    names = {
-        'onnx': [path.name + '.data'],
-        'openvino': [path.with_suffix('.bin').name],
-    }
-    found = (path.with_name(name) for name in names.get(kind, []))
-    return [file for file in found if file.exists()]
+def list_files(path: Path) -> list[Path]:
+    """Return the files of a model: OpenVINO's weights lie beside."""
+    if path.suffix == SUFFIXES['openvino']:
+        return [path, path.with_suffix('.bin')]
+    return [path]
 
 
 def _write_onnx(

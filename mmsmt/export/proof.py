@@ -47,9 +47,18 @@ class Proof:
     seconds: tuple[float, float] = (0.0, 0.0)
 
     @property
-    def loss(self) -> float:
-        """The largest change of a metric, from 0 to 1."""
-        return max((abs(a - b) for a, b in self.metrics.values()), default=0)
+    def change(self) -> float:
+        """The largest change of a metric, from 0 to 1.
+
+        It is infinite where only one of both is known.
+        """
+        changes = [0.0]
+        for one, other in self.metrics.values():
+            if np.isnan(one) != np.isnan(other):
+                changes.append(np.inf)
+            elif not np.isnan(one):  # neither has objects to be found
+                changes.append(abs(one - other))
+        return max(changes)
 
 
 def prove(
@@ -85,9 +94,10 @@ def prove(
             zip((model, exported), evaluators)
         ):
             evaluator.dataset_meta = meta
+            own = copy.deepcopy(batch)
             begin = time.perf_counter()
             with torch.no_grad():
-                samples = what.test_step(copy.deepcopy(batch))
+                samples = what.test_step(own)
             seconds[i].append(time.perf_counter() - begin)
             evaluator.process(data_samples=samples, data_batch=batch)
             results.append(samples[0])
@@ -104,7 +114,7 @@ def prove(
         else:
             one, other = (x.pred_score for x in results)
             differences.append(float((one - other).abs().max()))
-    proof.difference = max(differences)
+    proof.difference = float(np.max(differences))  # NaN if one is
     if objects:
         proof.difference = float(np.quantile(objects, 0.99))
         proof.objects = len(objects)

@@ -20,7 +20,7 @@ from mmsmt.data import digits
 from mmsmt.data.configured import TASKS
 from mmsmt.export.formats import write_model
 from mmsmt.export.pooling import MatrixPool
-from mmsmt.export.proof import compare_objects
+from mmsmt.export.proof import METRICS, Proof, compare_objects
 from mmsmt.export.suppression import suppress
 from mmsmt.export.whole import Whole
 from mmsmt.runtimes import ExportedModel
@@ -39,6 +39,11 @@ NAMES = [
     'sparse_rcnn_smt_s_3x',
     'dino_smt_s_1x',
 ]
+LAYOUTS = {
+    'smt_t_in1k': 'imagenet',
+    'upernet_smt_t_160k': 'ade20k',
+    'mask_rcnn_smt_t_1x': 'coco',
+}
 SIZES = [(2, 100, 130), (1, 192, 96)]
 """Others than the exporter's example, and no multiples of 32."""
 
@@ -276,58 +281,80 @@ def test_what_is_not_exported(tmp_path):
 
 
 @pytest.fixture(scope='module')
-def classifier(tmp_path_factory):
-    """Options of a small classifier and its data."""
-    folder = tmp_path_factory.mktemp('classifier')
-    digits.write('imagenet', folder / 'data', 12, 10, (64, 64))
-    cfg, model = make('smt_t_in1k')
-    cfg.model.pop('data_preprocessor')  # the config's own is beside
-    for step in cfg.test_dataloader.dataset.pipeline:
-        if step.type == 'ResizeEdge':
-            step.scale = 72
-        elif step.type == 'CenterCrop':
-            step.crop_size = 64
-    cfg.dump(folder / 'config.py')
-    torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
-    return folder
+def saved(tmp_path_factory):
+    """Folders with config, model and data of small models, each made once."""
+    made = {}
+
+    def save(name):
+        if name in made:
+            return made[name]
+        folder = made[name] = tmp_path_factory.mktemp(name)
+        cfg, model = make(name)
+        digits.write(LAYOUTS[name], folder / 'data', 12, 10, (64, 64))
+        if cfg.default_scope == 'mmpretrain':  # a copy of the config's
+            cfg.model.pop('data_preprocessor')
+        for step in cfg.test_dataloader.dataset.pipeline:
+            if step.type == 'ResizeEdge':
+                step.scale = 72
+            elif step.type == 'CenterCrop':
+                step.crop_size = 64
+            elif step.type.endswith('Resize'):
+                step.scale = (96, 64)
+        cfg.dump(folder / 'config.py')
+        torch.save(dict(state_dict=model.state_dict()), folder / 'model.pth')
+        return folder
+
+    return save
 
 
-def test_command(classifier, tool_of, tmp_path):
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_command(name, saved, tool_of, tmp_path):
     """Export with a proof; test and predict with the file."""
-    config, data = classifier / 'config.py', classifier / 'data'
+    folder = saved(name)
+    config, data = folder / 'config.py', folder / 'data'
     common = ['--data-root', data]
-    command = ['export', config, classifier / 'model.pth', *common]
+    command = ['export', config, folder / 'model.pth', *common]
     out = tmp_path / 'model.onnx'
+    if name.startswith('mask'):  # rounding decides with random weights
+        command += ['--bound', 1]
     status, text = tool_of(*command, '--format', 'onnx', '--out', out)
     assert status == 0, text
-    assert 'Compared on 10 images' in text and 'accuracy/top1' in text
+    assert 'Compared on 10 images' in text
     assert out.is_file()
     assert [path.name for path in tmp_path.iterdir()] == ['model.onnx']
     options = [*common, '--work-dir', tmp_path / 'run', '--cfg-options']
     options += ['test_dataloader.num_workers=0']
     options += ['test_dataloader.persistent_workers=False']
     scores = []
-    for model in (classifier / 'model.pth', out):
+    for model in (folder / 'model.pth', out):
         status, text = tool_of('test', config, model, *options)
         assert status == 0, text
         result = next((tmp_path / 'run').glob('*/2*.json'))
-        scores.append(json.loads(result.read_text())['accuracy/top1'])
+        scores.append(json.loads(result.read_text()))
         result.unlink()
-    assert scores[0] == scores[1]
-    source = next((data / 'val').rglob('*.*'))
-    tables = []
-    for name, model in (('a', classifier / 'model.pth'), ('b', out)):
+    for key, value in scores[0].items():
+        if key.endswith(METRICS):
+            assert scores[1][key] == pytest.approx(value, abs=0.01)
+    photos = (x for x in data.rglob('*.*') if x.suffix in ('.jpg', '.JPEG'))
+    source = next(photos)
+    results = []
+    for kind, model in (('a', folder / 'model.pth'), ('b', out)):
         status, text = tool_of(
             *('predict', config, model, source, '--no-pictures'),
-            *('--out', tmp_path / name),
+            *('--out', tmp_path / kind),
         )
         assert status == 0, text
-        tables.append((tmp_path / name / 'predictions.csv').read_text())
-    assert tables[0] == tables[1]
+        files = sorted(p for p in (tmp_path / kind).rglob('*') if p.is_file())
+        results.append([path.read_bytes() for path in files])
+    assert len(results[0]) == len(results[1]) == 1
+    if not name.startswith('mask'):
+        assert results[0] == results[1]
 
 
-def test_bounds(classifier, tool_of, tmp_path):
+@pytest.mark.one_stack
+def test_bounds(saved, tool_of, tmp_path):
     """Beyond them there is no file."""
+    classifier = saved('smt_t_in1k')
     command = ['export', classifier / 'config.py', classifier / 'model.pth']
     command += ['--data-root', classifier / 'data', '--format', 'onnx']
     command += ['--precision', 'int8', '--out', tmp_path / 'model.onnx']
@@ -339,10 +366,22 @@ def test_bounds(classifier, tool_of, tmp_path):
     assert 'Compared on 2 images' in text
     status, text = tool_of(*command)
     assert status == 2 and 'exists already' in text
+    command[2] = tmp_path / 'model.onnx'
+    status, text = tool_of(*command)
+    assert status == 2 and 'is an exported file already' in text
 
 
-def test_example_without_torch(classifier, tool_of, root, tmp_path):
+def test_changes_of_metrics():
+    nan = float('nan')
+    pairs = {'a': (0.5, 0.4), 'b': (nan, nan), 'c': (-1, -1)}
+    assert Proof(metrics=pairs).change == pytest.approx(0.1)
+    assert Proof(metrics={'a': (0.5, nan)}).change == float('inf')
+
+
+@pytest.mark.one_stack
+def test_example_without_torch(saved, tool_of, root, tmp_path):
     """In an environment of ONNX Runtime and NumPy."""
+    classifier = saved('smt_t_in1k')
     out = tmp_path / 'model.onnx'
     status, text = tool_of(
         *('export', classifier / 'config.py', classifier / 'model.pth'),
