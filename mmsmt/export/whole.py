@@ -57,7 +57,7 @@ class Whole(nn.Module):
 
         Returns:
             tuple[Tensor, ...]: Those that :attr:`outputs` names: (B, C)
-            probabilities; (B, C, h, w) logits and (B, H, W) uint8 or int32
+            probabilities; (B, C, h, w) logits and (B, H, W) int32
             classes; or boxes (B, N, 4) in pixels, scores (B, N), labels
             (B, N) and masks (B, N, 28, 28) of objects.
         """
@@ -74,7 +74,7 @@ class Whole(nn.Module):
         if self.task == 'detection':
             limit = torch.stack(
                 [
-                    torch.full((), float_(side), device=x.device)
+                    torch.full((), _to_float(side), device=x.device)
                     for side in (width, height)
                 ]
             )
@@ -96,7 +96,7 @@ class Whole(nn.Module):
         return logits, resized.argmax(1).to(torch.int32)
 
 
-def float_(side: Any) -> Any:
+def _to_float(side: Any) -> Any:
     """Convert a side, which is a tensor in traces."""
     return side.float() if torch.is_tensor(side) else float(side)
 

@@ -32,11 +32,11 @@ WIDTHS = list(ARCH['embed_dims'])
 NAMES = [
     'smt_t_in1k',
     'upernet_smt_t_160k',
-    'retinanet_smt_s_3x',
+    pytest.param('retinanet_smt_s_3x', marks=pytest.mark.one_stack),
     'atss_smt_s_3x',
     'mask_rcnn_smt_t_1x',
-    'cascade_mask_rcnn_smt_s_3x',
-    'sparse_rcnn_smt_s_3x',
+    pytest.param('cascade_mask_rcnn_smt_s_3x', marks=pytest.mark.one_stack),
+    pytest.param('sparse_rcnn_smt_s_3x', marks=pytest.mark.one_stack),
     'dino_smt_s_1x',
 ]
 LAYOUTS = {
