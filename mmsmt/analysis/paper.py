@@ -127,8 +127,6 @@ def _rows(text: str, size: tuple[int, int] | None = None) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-# FLOPs are for an image of 1280 x 800 in detection, of 2048 x 512 in
-# segmentation, according to the reproduced cells; the paper does not state it.
 def iter_smt_scores() -> Iterator[tuple[str, dict[str, Decimal]]]:
     """Yield our configs, and the paper's figures of each by logged name."""
     for part in PARTS:
@@ -145,6 +143,8 @@ def iter_smt_scores() -> Iterator[tuple[str, dict[str, Decimal]]]:
                 )
 
 
+# FLOPs are for an image of 1280 x 800 in detection, of 2048 x 512 in
+# segmentation, according to the reproduced cells; the paper does not state it.
 COCO = (800, 1280)
 ADE20K = (512, 2048)
 

@@ -23,7 +23,12 @@ from mmengine.config import Config
 from mmsmt.data.configured import TASKS
 from mmsmt.errors import UsageError
 from mmsmt.launch.checkpoints import read_classes
-from mmsmt.launch.config import add_cfg_options, load_config
+from mmsmt.launch.config import (
+    add_cfg_options,
+    add_data_root,
+    add_no_check,
+    load_config,
+)
 from mmsmt.launch.processes import build_runner
 from mmsmt.launch.testing import prepare_testing
 from mmsmt.runtimes.description import (
@@ -96,16 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='largest change of AP, mIoU or accuracy, from 0 to 1 (default: '
         '0.001 in fp32, 0.005 in fp16, 0.02 in int8)',
     )
-    parser.add_argument(
-        '--data-root',
-        metavar='DIR',
-        help="folder of the dataset, instead of the config's",
-    )
-    parser.add_argument(
-        '--no-check',
-        action='store_true',
-        help='start without checking the data',
-    )
+    add_data_root(parser)
+    add_no_check(parser)
     add_cfg_options(parser)
 
 

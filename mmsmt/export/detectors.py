@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsmt.runtimes.description import ExportError
 
@@ -126,8 +126,14 @@ def _decode(
     return _clip(boxes, limit) if coder.clip_border else boxes
 
 
-def _decode_dense(head: Any, maps: Maps, limit: Tensor) -> Found:
-    """Follow ``BaseDenseHead.predict_by_feat`` with anchors."""
+def _decode_dense(
+    head: Any, maps: Maps, limit: Tensor, by_level: bool = False
+) -> Found:
+    """Follow ``BaseDenseHead.predict_by_feat`` with anchors.
+
+    With ``by_level``, labels are levels, and boxes of a level suppress each
+    other: that is ``RPNHead``.
+    """
     outs = head(maps)
     priors = head.prior_generator.grid_priors(
         [x.shape[-2:] for x in outs[0]], device=maps[0].device
@@ -135,8 +141,8 @@ def _decode_dense(head: Any, maps: Maps, limit: Tensor) -> Found:
     cfg, classes = head.test_cfg, head.cls_out_channels
     factors = outs[2] if len(outs) > 2 else [None] * len(outs[0])
     boxes, scores, labels = [], [], []
-    for score, delta, factor, prior in zip(
-        outs[0], outs[1], factors, priors, strict=True
+    for level, (score, delta, factor, prior) in enumerate(
+        zip(outs[0], outs[1], factors, priors, strict=True)
     ):
         batch = score.shape[0]
         score = score.permute(0, 2, 3, 1).reshape(batch, -1, classes)
@@ -160,7 +166,8 @@ def _decode_dense(head: Any, maps: Maps, limit: Tensor) -> Found:
         delta = _take(delta, place)
         boxes.append(_decode(head.bbox_coder, prior, delta, limit))
         scores.append(score)
-        labels.append(index % names)
+        label = torch.full_like(index, level) if by_level else index % names
+        labels.append(label)
     found = Found(
         torch.cat(boxes, 1),
         torch.cat(scores, 1),
@@ -181,36 +188,9 @@ def _suppressed(found: Found, cfg: Any, limit: Tensor) -> Found:
     return _best(found, cfg.get('max_per_img', 100))
 
 
-def _propose(head: Any, maps: Maps, limit: Tensor) -> Found:
-    """Follow ``RPNHead``."""
-    outs = head(maps)
-    priors = head.prior_generator.grid_priors(
-        [x.shape[-2:] for x in outs[0]], device=maps[0].device
-    )
-    cfg = head.test_cfg
-    boxes, scores, levels = [], [], []
-    for level, (score, delta, prior) in enumerate(
-        zip(outs[0], outs[1], priors)
-    ):
-        batch = score.shape[0]
-        channels = head.cls_out_channels
-        score = score.permute(0, 2, 3, 1).reshape(batch, -1, channels)
-        delta = delta.permute(0, 2, 3, 1).reshape(batch, -1, 4)
-        score = score.sigmoid() if channels == 1 else score.softmax(-1)
-        score = score[..., 0]
-        score, index = score.topk(
-            _smaller(cfg.get('nms_pre', 1000), score.shape[1]), dim=1
-        )
-        delta = _take(delta, index)
-        boxes.append(_decode(head.bbox_coder, prior[index], delta, limit))
-        scores.append(score)
-        levels.append(torch.full_like(index, level))
-    found = Found(
-        torch.cat(boxes, 1),
-        torch.cat(scores, 1),
-        torch.cat(levels, 1),
-    )
-    return _suppressed(found, cfg, limit)
+def _stages(module: Any) -> list:
+    """Return a cascade's modules, or the only one."""
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
 def _regions(boxes: Tensor) -> Tensor:
@@ -262,14 +242,9 @@ def _decode_regions(model: Any, maps: Maps, limit: Tensor) -> Found:
             f'{type(model.rpn_head).__name__} and shared heads of regions are '
             'not exported, RPNHead alone is.'
         )
-    proposals = _propose(model.rpn_head, maps, limit)
-    several = hasattr(roi_head, 'num_stages')
-    heads = roi_head.bbox_head if several else [roi_head.bbox_head]
-    extractors = (
-        roi_head.bbox_roi_extractor
-        if several
-        else [roi_head.bbox_roi_extractor]
-    )
+    proposals = _decode_dense(model.rpn_head, maps, limit, by_level=True)
+    heads = _stages(roi_head.bbox_head)
+    extractors = _stages(roi_head.bbox_roi_extractor)
     boxes, logits = proposals.boxes, []
     batch, number = boxes.shape[:2]
     for stage, (head, extractor) in enumerate(zip(heads, extractors)):
@@ -310,15 +285,12 @@ def _decode_regions(model: Any, maps: Maps, limit: Tensor) -> Found:
 
 def _decode_masks(roi_head: Any, maps: Maps, found: Found) -> Tensor:
     """Follow ``predict_mask``: (B, N, h, w) probabilities inside each box."""
-    several = hasattr(roi_head, 'num_stages')
-    heads = roi_head.mask_head if several else [roi_head.mask_head]
     regions = _regions(found.boxes)
-    extractor = roi_head.mask_roi_extractor
     results = []
-    for stage, head in enumerate(heads):
-        extract = extractor[stage] if several else extractor
-        features = _extract(extract, maps, regions)
-        mask = head(features)
+    for head, extractor in zip(
+        _stages(roi_head.mask_head), _stages(roi_head.mask_roi_extractor)
+    ):
+        mask = head(_extract(extractor, maps, regions))
         if not head.class_agnostic:
             label = found.labels.clamp(min=0).flatten()
             mask = _take(mask, label[:, None])
@@ -329,12 +301,13 @@ def _decode_masks(roi_head: Any, maps: Maps, found: Found) -> Tensor:
 
 def _decode_sparse(model: Any, maps: Maps, limit: Tensor) -> Found:
     """Follow ``SparseRoIHead``: learned proposals, no suppression."""
+    from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+
     start, roi_head = model.rpn_head, model.roi_head
     if roi_head.with_mask:
         raise ExportError('Masks of SparseRoIHead are not exported.')
     batch = maps[0].shape[0]
-    center, size = start.init_proposal_bboxes.weight.split(2, -1)
-    boxes = torch.cat([center - size / 2, center + size / 2], -1)
+    boxes = bbox_cxcywh_to_xyxy(start.init_proposal_bboxes.weight)
     boxes = (boxes * limit.repeat(2)).expand(batch, -1, 4)
     features = start.init_proposal_features.weight
     features = features.expand(batch, *features.shape)
@@ -360,6 +333,7 @@ def _choose(scores: Tensor, boxes: Tensor, number: int) -> Found:
 def _decode_queries(model: Any, maps: Maps, limit: Tensor) -> Found:
     """Follow ``DINO``: queries of a transformer, no suppression."""
     from mmdet.structures import DetDataSample
+    from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 
     sample = DetDataSample(
         metainfo=dict(batch_input_shape=(1, 1), img_shape=(1, 1))
@@ -369,8 +343,6 @@ def _decode_queries(model: Any, maps: Maps, limit: Tensor) -> Found:
     if not head.loss_cls.use_sigmoid:
         raise ExportError(f'{type(head).__name__} needs a sigmoid.')
     scores, boxes = head(**inputs)
-    center, size = boxes[-1].split(2, -1)
-    boxes = torch.cat([center - size / 2, center + size / 2], -1)
-    boxes = _clip(boxes * limit.repeat(2), limit)
+    boxes = _clip(bbox_cxcywh_to_xyxy(boxes[-1]) * limit.repeat(2), limit)
     number = model.test_cfg.get('max_per_img', scores.shape[-2])
     return _choose(scores[-1].sigmoid(), boxes, number)

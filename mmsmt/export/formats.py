@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.utils import digit_version
 from torch import Tensor
 
 from mmsmt.runtimes.description import (
@@ -63,7 +64,14 @@ def write_model(
             elif kind == 'onnx':
                 _write_onnx(whole, example, path, description, images)
             else:
-                _write_openvino(whole, example, path, description, images)
+                # OpenVINO rounds to fp16 itself, and takes int8 from ONNX.
+                half = description.precision == 'fp16'
+                precision = 'fp32' if half else description.precision
+                with tempfile.TemporaryDirectory() as folder:
+                    source = Path(folder, 'model.onnx')
+                    first = replace(description, precision=precision)
+                    _write_onnx(whole, example, source, first, images)
+                    _convert_to_openvino(source, path, description)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ExportError(
@@ -97,7 +105,7 @@ def _write_onnx(
     if not description.batch:
         dynamic |= {name: {0: 'batch'} for name in outputs}
     options: dict[str, Any] = {}
-    if tuple(int(x) for x in torch.__version__.split('.')[:2]) >= (2, 5):
+    if digit_version(torch.__version__) >= digit_version('2.5'):
         options['dynamo'] = False  # it keeps the suppression one operator
     torch.onnx.export(
         whole,
@@ -119,26 +127,15 @@ def _write_onnx(
     onnx.save(model, str(path))
 
 
-def _write_openvino(
-    whole: Whole,
-    example: Tensor,
-    path: Path,
-    description: Description,
-    images: Iterable[np.ndarray],
+def _convert_to_openvino(
+    source: Path, path: Path, description: Description
 ) -> None:
     import openvino
 
-    with tempfile.TemporaryDirectory() as folder:
-        onnx_path = Path(folder, 'model.onnx')
-        # Its own converter takes int8 from the file, and rounds to fp16.
-        first = description
-        if description.precision == 'fp16':
-            first = replace(description, precision='fp32')
-        _write_onnx(whole, example, onnx_path, first, images)
-        model = openvino.convert_model(str(onnx_path))
-        model.set_rt_info(description.dump(), [KEY])
-        half = description.precision == 'fp16'
-        openvino.save_model(model, str(path), compress_to_fp16=half)
+    model = openvino.convert_model(str(source))
+    model.set_rt_info(description.dump(), [KEY])
+    half = description.precision == 'fp16'
+    openvino.save_model(model, str(path), compress_to_fp16=half)
 
 
 def _write_export(

@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from mmengine.runner import Runner
 
 from mmsmt.data.parallel import show_progress
-from mmsmt.launch.trial import silence
+from mmsmt.launch.trial import evaluate_only, silence
 from mmsmt.runtimes import ExportedModel
 
 MATCHED = 0.01
@@ -131,9 +132,7 @@ def _evaluate(
 ) -> dict[str, tuple[float, float]]:
     values = []
     for evaluator in evaluators:
-        for metric in evaluator.metrics:
-            if getattr(metric, 'img_ids', ()) is None:
-                metric.img_ids = ids  # COCO's would take all images
+        evaluate_only(evaluator, ids)
         with silence(runner):
             values.append(evaluator.evaluate(number))
     found = {}
@@ -216,5 +215,4 @@ def show(proof: Proof) -> Iterable[str]:
 def first_batches(loader: Any, number: int, title: str) -> Iterable[Any]:
     """Yield the first batches of a loader behind a progress bar."""
     number = min(number, len(loader))
-    batches = (batch for _, batch in zip(range(number), loader))
-    yield from show_progress(batches, number, title, few=0)
+    yield from show_progress(islice(loader, number), number, title, few=0)

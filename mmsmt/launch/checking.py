@@ -19,18 +19,14 @@ from mmsmt.data.summary import Summary, format_summaries
 from mmsmt.weights.reading import summarize
 
 from .checkpoints import read_classes
-from .config import add_cfg_options, load_config
+from .config import add_cfg_options, add_data_root, load_config
 from .processes import launched_rank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line of ``check``."""
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--data-root',
-        metavar='DIR',
-        help="folder of the dataset, instead of the config's",
-    )
+    add_data_root(parser)
     add_cfg_options(parser)
 
 

@@ -27,17 +27,9 @@ class LaunchError(UserError):
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that training and testing have in common."""
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
-    parser.add_argument(
-        '--data-root',
-        metavar='DIR',
-        help="folder of the dataset, instead of the config's",
-    )
+    add_data_root(parser)
     add_cfg_options(parser)
-    parser.add_argument(
-        '--no-check',
-        action='store_true',
-        help='start without checking the data',
-    )
+    add_no_check(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -50,6 +42,24 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help=argparse.SUPPRESS,
+    )
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Add the option that replaces the folder of the dataset."""
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help="folder of the dataset, instead of the config's",
+    )
+
+
+def add_no_check(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves out the check of the data."""
+    parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help='start without checking the data',
     )
 
 

@@ -106,7 +106,7 @@ def images(*shape: int) -> torch.Tensor:
 
 
 def data_for(scope: str, x: torch.Tensor) -> dict:
-    """What the host's loader gives."""
+    """Return what the host's loader gives."""
     size = tuple(x.shape[-2:])
     meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
     if scope == 'mmdet':
