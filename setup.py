@@ -71,6 +71,7 @@ EXTRAS = {
     'report': ['plotly', 'jinja2', 'pycocotools'],
     'demo': ['scikit-learn', 'matplotlib', 'pycocotools', 'tqdm', 'Pillow'],
     'export': ['onnx', 'onnxruntime', 'ml_dtypes'],
+    'figures': ['captum', 'matplotlib'],
     'openvino': ['onnx', 'onnxruntime', 'ml_dtypes', 'openvino'],
     'export-dynamo': [
         'onnx',

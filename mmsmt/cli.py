@@ -20,6 +20,7 @@ COMMANDS = {
     'predict': 'mmsmt.deploy.command',
     'report': 'mmsmt.report.command',
     'export': 'mmsmt.export.command',
+    'figures': 'mmsmt.figures.command',
     'data': 'mmsmt.data.convert.command',
     'check': 'mmsmt.launch.checking',
     'rehearse': 'mmsmt.rehearsal.command',
@@ -37,6 +38,7 @@ SUMMARIES = {
     'predict': 'predict on images, videos or a camera',
     'report': 'write a page about a run, or several',
     'export': 'write a model as ONNX, OpenVINO or torch.export',
+    'figures': "draw the paper's figures of a model and your images",
     'data': 'make a config from a folder of labelled images',
     'check': 'check the datasets of a config',
     'rehearse': 'dry-run a config end to end on synthetic data',
@@ -108,7 +110,7 @@ def _import_command(command: str) -> ModuleType:
 
     Raises:
         EnvironmentProblem: The installed packages are incompatible.
-        UserError: A package of the extra ``demo`` is missing.
+        UserError: A package of an extra is missing.
     """
     try:
         if command not in WITHOUT_TORCH:
@@ -118,8 +120,9 @@ def _import_command(command: str) -> ModuleType:
         return importlib.import_module(COMMANDS[command])
     except ImportError as error:
         if error.name in ('matplotlib', 'PIL', 'pycocotools', 'sklearn'):
+            extra = command if command == 'figures' else 'demo'
             raise UserError(
-                f"{error}. '{command}' needs it: pip install 'mmsmt[demo]'"
+                f"{error}. '{command}' needs it: pip install 'mmsmt[{extra}]'"
             ) from None
         if command not in WITHOUT_TORCH:
             environment.check(needs=())

@@ -19,7 +19,7 @@ LAYERS = """
     analysis data
     runtimes
     launch hooks tta layer_decay
-    rehearsal deploy export report benchmark demo
+    rehearsal deploy export figures report benchmark demo
     integration
     doctor cli __main__ checkpoints datasets
     __init__

@@ -42,7 +42,7 @@ def test_installing_changes_nothing_else(wheel):
     extras = set(re.findall(r'^Provides-Extra: (.+)$', metadata, re.M))
     assert extras == {
         *('onedl', 'openmmlab', 'report', 'demo', 'dev'),
-        *('export', 'export-dynamo', 'openvino'),
+        *('export', 'export-dynamo', 'openvino', 'figures'),
     }
     for line in re.findall(r'^Requires-Dist: .+$', metadata, re.M):
         assert 'extra ==' in line, line

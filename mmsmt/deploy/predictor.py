@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import io
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -187,9 +189,10 @@ class Predictor:
             path = read_safely(str(checkpoint))
             self.classes = _find_classes_of(cfg, path)
         self.palette = _find_palette(_test_dataset(cfg), len(self.classes))
-        self._inferencer = _build_inferencer(
-            cfg, path, self.device, self.classes, self.palette
-        )
+        with quiet_hosts():
+            self._inferencer = _build_inferencer(
+                cfg, path, self.device, self.classes, self.palette
+            )
         self.model = self._inferencer.model
         self.model.eval()
 
@@ -242,7 +245,7 @@ class Predictor:
         for number, picture in enumerate(pictures):
             try:
                 image = picture.read()
-                data = self._prepare(image)
+                data = self.prepare(image)
             except PictureError as error:
                 if skip is None:
                     raise
@@ -276,8 +279,15 @@ class Predictor:
         )
         return visualizer.get_image()
 
-    def _prepare(self, image: np.ndarray) -> dict:
-        """Apply the test pipeline, except for loading."""
+    def prepare(self, image: np.ndarray) -> dict:
+        """Apply the test pipeline, except for loading.
+
+        Args:
+            image (np.ndarray): (H, W, 3) uint8 pixels, in BGR order.
+
+        Returns:
+            dict: ``inputs``, a (C, h, w) tensor, and ``data_samples``.
+        """
         if self.task != 'classification':
             return self._inferencer.pipeline(image)
         size = image.shape[:2]
@@ -285,11 +295,15 @@ class Predictor:
             dict(img=image, img_shape=size, ori_shape=size)
         )
 
+    def collate(self, items: list[dict]) -> dict:
+        """Collate what :meth:`prepare` returned of images of one size."""
+        collate = getattr(self._inferencer, 'collate_fn', default_collate)
+        return collate(items)
+
     def _compute(
         self, group: list, threshold: float
     ) -> Iterator[tuple[int, Prediction]]:
-        collate = getattr(self._inferencer, 'collate_fn', default_collate)
-        data = collate([item[-1] for item in group])
+        data = self.collate([item[-1] for item in group])
         with self._autocast():
             samples = self._inferencer.forward(data)
         for (number, picture, image, _), sample in zip(group, samples):
@@ -396,6 +410,21 @@ def _find_palette(dataset: ConfigDict, number: int) -> np.ndarray:
     return np.array([colour_of(i) for i in range(number)], np.uint8)
 
 
+@contextlib.contextmanager
+def quiet_hosts() -> Iterator[None]:
+    """Omit what hosts print and warn of while they build."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        logger = MMLogger.get_instance('mmengine', log_level='WARNING')
+        level = logger.level
+        logger.setLevel('ERROR')
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield
+        finally:
+            logger.setLevel(level)
+
+
 def _build_inferencer(
     cfg: Config,
     checkpoint: str | None,
@@ -408,7 +437,6 @@ def _build_inferencer(
     # It may be inside others, which inferencers do not expect.
     cfg.test_dataloader.dataset = _test_dataset(cfg)
     init_default_scope(scope)
-    MMLogger.get_instance('mmengine', log_level='WARNING')
     if scope == 'mmdet':
         from mmdet.apis import DetInferencer
 
