@@ -18,19 +18,20 @@ class BoxTTAModel(DetTTAModel):
 
     def test_step(self, data: Any) -> list[DetDataSample]:
         """Predict from several views of each image, without masks."""
-        with self._without_mask_head():
+        with without_mask_head(self.module):
             return super().test_step(data)
 
-    @contextmanager
-    def _without_mask_head(self) -> Iterator[None]:
-        """Hide the mask head, which stays in the model's state dict."""
-        roi_head = getattr(self.module, 'roi_head', None)
-        mask_head = getattr(roi_head, 'mask_head', None)
-        if mask_head is None:
-            yield
-            return
-        roi_head.mask_head = None
-        try:
-            yield
-        finally:
-            roi_head.mask_head = mask_head
+
+@contextmanager
+def without_mask_head(model: Any) -> Iterator[None]:
+    """Hide a detector's mask head; it is back afterwards."""
+    roi_head = getattr(model, 'roi_head', None)
+    mask_head = getattr(roi_head, 'mask_head', None)
+    if mask_head is None:
+        yield
+        return
+    roi_head.mask_head = None
+    try:
+        yield
+    finally:
+        roi_head.mask_head = mask_head

@@ -1,6 +1,7 @@
 """Check a wheel's files and requirements."""
 
 import re
+import runpy
 import zipfile
 
 import pytest
@@ -83,3 +84,12 @@ def test_pins_agree_with_the_extras(root, stack):
     wanted = re.search(rf"'{stack}': \[(.*?)\]", setup, re.S)[1]
     for pin in re.findall(r"'(\S+==\S+)'", wanted):
         assert f'\n{pin}' in pins, pin
+    without_cuda = runpy.run_path(str(root / 'tools/setup_env.py'))[
+        'without_cuda'
+    ]
+    left = without_cuda(pins).splitlines()
+    gone = set(pins.splitlines()) - set(left)
+    assert len(gone) > 10 and all(
+        re.match(r'(nvidia|cuda|triton)-?\w*', line) for line in gone
+    )
+    assert not any('nvidia' in line or 'triton' in line for line in left)

@@ -1,13 +1,14 @@
 """Create an environment of the project: .venv/<name>.
 
-    python3 tools/setup_env.py [--stack onedl|openmmlab] [--compile]
+    python3 tools/setup_env.py [--stack onedl|openmmlab] [--cpu] [--compile]
 
 Needs Python 3.10 or later with pip; uv is fetched if it is missing. Versions
 are those of requirements/<stack>.txt. Nothing is compiled: mmcv is installed
 without its operators, and torchvision's replace them (mmsmt/ops). With
 --compile mmcv's own operators are built, which needs a C++ compiler and
 Python's headers, and nvcc for a GPU; the wheel is cached under a name with its
-versions and platform. A ready environment is not changed.
+versions and platform. With --cpu torch comes without CUDA, from PyTorch's own
+index. A ready environment is not changed.
 """
 
 import argparse
@@ -57,6 +58,11 @@ def main() -> None:
         action='store_true',
         help="compile mmcv's operators instead of using torchvision's",
     )
+    parser.add_argument(
+        '--cpu',
+        action='store_true',
+        help='install torch without CUDA, which saves 3 GiB',
+    )
     args = parser.parse_args()
     stack = args.stack
     if stack not in STACKS:
@@ -78,7 +84,7 @@ def main() -> None:
     sources = lock, ROOT / 'setup.py', Path(__file__)
     sources += ops / 'finder.py', ops / 'permanent.py'
     key = [sys.version, str(ROOT), str(args.compile and has_nvcc())]
-    key += [str(args.compile), *map(digest, sources)]
+    key += [str(args.compile), str(args.cpu), *map(digest, sources)]
     key = '\n'.join(key)
     if stamp.is_file() and stamp.read_text() == key:
         return
@@ -89,6 +95,8 @@ def main() -> None:
     run(uv, 'venv', '-q', '--python', sys.executable, env)
     python = env / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
     pins = lock.read_text()
+    if args.cpu:
+        pins = without_cuda(pins)
     mmcv_pin = re.search(rf'^{pure}==\S+', pins, re.M)[0]
     chosen = env / 'requirements.txt'
     chosen.write_text(pins.replace(mmcv_pin, '') if args.compile else pins)
@@ -98,6 +106,8 @@ def main() -> None:
     constraint = env / 'build-constraints.txt'
     constraint.write_text(setuptools + '\n')
     install += ['--build-constraints', constraint]
+    if args.cpu:
+        install += ['--torch-backend', 'cpu']
     # In one command: mmcv and mmsmt are built in isolated environments, mmcv
     # without torch, so that its operators are not compiled.
     run(*install, '-r', chosen, '-e', ROOT)
@@ -119,6 +129,11 @@ def main() -> None:
         )
     stamp.write_text(key)
     say(f'Ready after {time.time() - start:.0f} s')
+
+
+def without_cuda(pins: str) -> str:
+    """Remove CUDA's libraries from pins."""
+    return re.sub(r'^(nvidia|cuda|triton)\b.*\n', '', pins, flags=re.M)
 
 
 def has_nvcc() -> bool:

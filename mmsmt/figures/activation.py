@@ -1,7 +1,6 @@
 """Compute class activation maps by Captum's gradients."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -65,7 +64,12 @@ def find_activation(
 
     scores = _Scores(model, task, seen['data_samples'], threshold)
     images = seen['inputs']
-    with _without_masks(model):
+    hidden: Any = nullcontext()
+    if task == 'detection':
+        from mmsmt.tta import without_mask_head
+
+        hidden = without_mask_head(model)  # no share in the scores
+    with hidden:
         with torch.no_grad():
             _, presence = scores.compute(images)
         if label is None:
@@ -141,17 +145,3 @@ class _Scores(nn.Module):
             0, objects.labels[kept], objects.scores[kept]
         )
         return sums[None], sums
-
-
-@contextmanager
-def _without_masks(model: Any) -> Iterator[None]:
-    """Turn off the mask head, whose output has no share in the scores."""
-    head = getattr(model, 'roi_head', None)
-    masks = getattr(head, 'mask_head', None)
-    if masks is not None:
-        head.mask_head = None
-    try:
-        yield
-    finally:
-        if masks is not None:
-            head.mask_head = masks
