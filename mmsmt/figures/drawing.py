@@ -85,7 +85,7 @@ def draw_rows(rows: Sequence[Row], title: str, stem: Path) -> list[Path]:
             titles = [panel.title for panel in row.panels]
             for panel, axis in zip(row.panels, axes[1:]):
                 _draw_panel(panel, axis, row)
-                if titles != above:
+                if panel.over or titles != above:
                     axis.set_title(panel.title)
             above = titles
             for axis in axes:
