@@ -6,31 +6,28 @@ The file takes images, (B, 3, H, W) from 0 to 255 in RGB order, and gives
 probabilities of classes; logits and a map of classes; or boxes, scores and
 labels (and masks inside the boxes), suppression included. Then both predict
 on images of the config's test data: largest difference, metrics and time are
-printed. Beyond the bounds no file is written, and the exit status is 1.
+printed. Beyond the bounds no file is written, and the exit status is 1. With
+--sources they predict on photographs, without labels and metrics.
 """
 
 import argparse
-import copy
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 
 from mmsmt.data.configured import TASKS
+from mmsmt.data.parallel import show_progress
 from mmsmt.errors import UsageError
-from mmsmt.launch.checkpoints import read_classes
 from mmsmt.launch.config import (
     add_cfg_options,
     add_data_root,
     add_no_check,
     load_config,
 )
-from mmsmt.launch.processes import build_runner
-from mmsmt.launch.testing import prepare_testing
 from mmsmt.runtimes.description import (
     SUFFIXES,
     Description,
@@ -38,10 +35,11 @@ from mmsmt.runtimes.description import (
     require_packages,
 )
 from mmsmt.runtimes.files import find_format
-from mmsmt.runtimes.model import ExportedModel, fit_pipelines
+from mmsmt.runtimes.model import ExportedModel
 
 from .formats import list_files, write_model
-from .proof import Proof, first_batches, prove, show
+from .material import Material, from_sources, from_test_data
+from .proof import Proof, prove, show
 from .whole import Whole
 
 BOUNDS = {'fp32': (1e-4, 0.001), 'fp16': (None, 0.005), 'int8': (None, 0.02)}
@@ -75,12 +73,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='of the weights and the arithmetic (default: %(default)s)',
     )
     parser.add_argument(
+        '--sources',
+        nargs='+',
+        metavar='SOURCE',
+        help='files, folders, patterns or URLs of photographs to compare and '
+        'calibrate on (default: the test data)',
+    )
+    parser.add_argument(
         '--calibrate',
         type=int,
         default=32,
         metavar='N',
-        help='number of images that int8 is calibrated on, the last ones of '
-        'the test data (default: %(default)s)',
+        help='number of images that int8 is calibrated on, the last ones '
+        '(default: %(default)s)',
     )
     parser.add_argument(
         '--images',
@@ -138,30 +143,23 @@ def _export(cfg: Config, args: argparse.Namespace) -> None:
     scope = cfg.get('default_scope')
     if scope not in TASKS:
         raise ExportError(f'default_scope={scope!r} is not exported.')
-    prepare_testing(cfg, args.checkpoint, check=not args.no_check)
-    _read_one_by_one(cfg, args.size)
-    cfg.log_level = 'WARNING'
-    runner = build_runner(cfg)
-    runner.load_or_resume()
-    model = runner.model.eval().cpu()
-    whole = Whole(model, TASKS[scope])
-    loader = runner.build_dataloader(copy.deepcopy(cfg.test_dataloader))
-    meta = loader.dataset.metainfo
-    classes = read_classes(cfg.load_from) or meta.get('classes') or ()
-    description = _describe(whole, classes, args)
+    material = _find_material(cfg, args)
+    whole = Whole(material.model, TASKS[scope])
+    description = _describe(whole, material.classes, args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     # Beside, until it is proved: nobody takes it for the model before.
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
         path = Path(folder, args.out.name)
         files = write_model(
             *(whole, args.format, path, description),
-            images=_calibration(loader, args.calibrate, args.batch or 1),
+            images=material.iter_calibration(args.batch or 1),
         )
-        exported = ExportedModel(path, getattr(model, 'align_corners', False))
-        proof = prove(
-            *(runner, model, exported, meta),
-            first_batches(loader, args.images, 'Comparing'),
+        align_corners = getattr(material.model, 'align_corners', False)
+        exported = ExportedModel(path, align_corners)
+        batches = show_progress(
+            material.batches, material.number, 'Comparing', few=0
         )
+        proof = prove(material.model, exported, batches, material.judge)
         for line in show(proof):
             print(line)
         _require(proof, args)
@@ -174,12 +172,15 @@ def _export(cfg: Config, args: argparse.Namespace) -> None:
             )
 
 
-def _calibration(loader: Any, number: int, batch: int) -> Iterator[np.ndarray]:
-    """Yield (batch, 3, H, W) images, RGB; the last ones of a dataset."""
-    dataset = loader.dataset
-    for index in range(max(len(dataset) - number, 0), len(dataset)):
-        image = dataset[index]['inputs']
-        yield image.flip(0).numpy()[None].repeat(batch, 0)
+def _find_material(cfg: Config, args: argparse.Namespace) -> Material:
+    numbers = args.images, args.calibrate
+    if args.sources:
+        return from_sources(
+            cfg, args.checkpoint, args.sources, args.size, *numbers
+        )
+    return from_test_data(
+        cfg, args.checkpoint, args.size, *numbers, check=not args.no_check
+    )
 
 
 def _require(proof: Proof, args: argparse.Namespace) -> None:
@@ -188,6 +189,11 @@ def _require(proof: Proof, args: argparse.Namespace) -> None:
     bound = bound if args.bound is None else args.bound
     change = change if args.metric_bound is None else args.metric_bound
     faults = []
+    if bound is None and not proof.metrics:
+        print(
+            f'Without labels and --bound nothing is required of '
+            f'{args.precision}: judge by the difference.'
+        )
     if not np.isfinite(proof.difference):
         faults.append('its outputs are not finite')
     elif bound is not None and proof.difference > bound:
@@ -206,16 +212,6 @@ def _require(proof: Proof, args: argparse.Namespace) -> None:
             + '; '.join(faults)
             + '.'
         )
-
-
-def _read_one_by_one(cfg: Config, size: list[int] | None) -> None:
-    """Load single images, and fit them into a size."""
-    cfg.test_dataloader.update(
-        batch_size=1, num_workers=0, persistent_workers=False
-    )
-    cfg.test_dataloader.pop('prefetch_factor', None)
-    if size:
-        fit_pipelines(cfg, size)
 
 
 def _describe(

@@ -1,18 +1,16 @@
-"""Compare an exported file with its model, on labelled images."""
+"""Compare an exported file with its model."""
 
 import copy
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.runner import Runner
 
-from mmsmt.data.parallel import show_progress
 from mmsmt.launch.trial import evaluate_only, silence
 from mmsmt.runtimes import ExportedModel
 
@@ -62,48 +60,78 @@ class Proof:
         return max(changes)
 
 
-def prove(
-    runner: Runner,
-    model: Any,
-    exported: ExportedModel,
-    meta: dict,
-    batches: Iterable,
-) -> Proof:
-    """Predict with both on the same images, and evaluate both.
+class Judge:
+    """Evaluate both on labelled images, by the config's metrics.
 
     Args:
         runner (Runner): Of the config, to build its evaluators.
+        meta (dict): Of the dataset.
+    """
+
+    def __init__(self, runner: Runner, meta: dict) -> None:
+        self._runner = runner
+        self._ids: list[int | None] = []
+        self._evaluators = []
+        for _ in range(2):
+            settings = copy.deepcopy(runner.cfg.test_evaluator)
+            self._evaluators.append(runner.build_evaluator(settings))
+            self._evaluators[-1].dataset_meta = meta
+
+    def add(self, batch: Any, results: list[list]) -> None:
+        """Add the results of the model and of the file on an image."""
+        for evaluator, samples in zip(self._evaluators, results):
+            evaluator.process(data_samples=samples, data_batch=batch)
+        self._ids.append(results[0][0].get('img_id'))
+
+    def evaluate(self) -> dict[str, tuple[float, float]]:
+        """Return the metrics of both by name, from 0 to 1."""
+        values = []
+        for evaluator in self._evaluators:
+            evaluate_only(evaluator, self._ids)
+            with silence(self._runner):
+                values.append(evaluator.evaluate(len(self._ids)))
+        found = {}
+        for name, value in values[0].items():
+            if name.endswith(METRICS):
+                # mmseg and mmpretrain give percents.
+                scale = 1 if name.endswith('_mAP') else 100
+                found[name] = value / scale, values[1][name] / scale
+        return found
+
+
+def prove(
+    model: Any,
+    exported: ExportedModel,
+    batches: Iterable,
+    judge: Judge | None = None,
+) -> Proof:
+    """Predict with both on the same images.
+
+    Args:
         model (nn.Module): The host's model.
         exported (ExportedModel): The file.
-        meta (dict): Of the dataset.
-        batches (Iterable): Batches of one image, of the test loader.
+        batches (Iterable): Batches of one image.
+        judge (Judge, optional): Evaluates both; None without labels.
 
     Returns:
         Proof: What was found.
     """
     proof = Proof()
-    evaluators = [
-        runner.build_evaluator(copy.deepcopy(runner.cfg.test_evaluator))
-        for _ in range(2)
-    ]
     seconds: list[list[float]] = [[], []]
-    differences, ids = [0.0], []
+    differences = [0.0]
     pixels, objects = [], []
     for batch in batches:
-        results = []
-        for i, (what, evaluator) in enumerate(
-            zip((model, exported), evaluators)
-        ):
-            evaluator.dataset_meta = meta
+        both = []
+        for i, what in enumerate((model, exported)):
             own = copy.deepcopy(batch)
             begin = time.perf_counter()
             with torch.no_grad():
-                samples = what.test_step(own)
+                both.append(what.test_step(own))
             seconds[i].append(time.perf_counter() - begin)
-            evaluator.process(data_samples=samples, data_batch=batch)
-            results.append(samples[0])
+        if judge:
+            judge.add(batch, both)
+        results = [samples[0] for samples in both]
         proof.images += 1
-        ids.append(results[0].get('img_id'))
         if 'pred_instances' in results[0]:
             objects += compare_objects(*results)
         elif 'seg_logits' in results[0]:
@@ -121,27 +149,11 @@ def prove(
         proof.objects = len(objects)
         proof.alone = sum(x == 1 for x in objects)
     proof.pixels = float(np.mean(pixels)) if pixels else 0.0
-    proof.metrics = _evaluate(runner, evaluators, proof.images, ids)
+    if judge:
+        proof.metrics = judge.evaluate()
     one, other = (float(np.median(x)) for x in seconds)
     proof.seconds = one, other
     return proof
-
-
-def _evaluate(
-    runner: Runner, evaluators: list, number: int, ids: list
-) -> dict[str, tuple[float, float]]:
-    values = []
-    for evaluator in evaluators:
-        evaluate_only(evaluator, ids)
-        with silence(runner):
-            values.append(evaluator.evaluate(number))
-    found = {}
-    for name, value in values[0].items():
-        if name.endswith(METRICS):
-            # mmseg and mmpretrain give percents.
-            scale = 1 if name.endswith('_mAP') else 100
-            found[name] = value / scale, values[1][name] / scale
-    return found
 
 
 def compare_objects(one: Any, other: Any) -> list[float]:
@@ -205,14 +217,10 @@ def show(proof: Proof) -> Iterable[str]:
         yield f'  pixels of another class         {proof.pixels:.2e}'
     for name, (one, other) in proof.metrics.items():
         yield f'  {name:31s} {one:.4f}, of the file {other:.4f}'
+    if not proof.metrics:
+        yield '  metrics                         none: there are no labels'
     one, other = proof.seconds
     yield (
         f'  time of an image                {one:.3f} s, of the file '
         f'{other:.3f} s'
     )
-
-
-def first_batches(loader: Any, number: int, title: str) -> Iterable[Any]:
-    """Yield the first batches of a loader behind a progress bar."""
-    number = min(number, len(loader))
-    yield from show_progress(islice(loader, number), number, title, few=0)

@@ -371,6 +371,36 @@ def test_bounds(saved, tool_of, tmp_path):
     assert status == 2 and 'is an exported file already' in text
 
 
+@pytest.mark.one_stack
+def test_photographs_without_labels(saved, tool_of, tmp_path):
+    """Only outputs are compared; int8 is calibrated on photographs."""
+    folder = saved('smt_t_in1k')
+    photos = sorted((folder / 'data').rglob('*.JPEG'))[:3]
+    out = tmp_path / 'model.onnx'
+    command = ['export', folder / 'config.py', folder / 'model.pth']
+    command += ['--format', 'onnx', '--out', out]
+    status, text = tool_of(*command)
+    assert status == 1 and 'labels instead: --sources FOLDER' in text
+    command += ['--sources', *photos]
+    status, text = tool_of(*command)
+    assert status == 0 and out.is_file(), text
+    assert 'Compared on 3 images' in text
+    assert 'none: there are no labels' in text
+    out.unlink()
+    status, text = tool_of(*command, '--precision', 'int8', '--images', 2)
+    assert status == 0 and 'nothing is required of int8' in text, text
+    out.unlink()
+    status, text = tool_of(
+        *(*command, '--precision', 'int8', '--bound', 1e-9, '--images', 2)
+    )
+    assert status == 1 and 'outputs differ by' in text
+    bad = tmp_path / 'bad.png'
+    bad.touch()
+    status, text = tool_of(*command, bad)
+    assert status == 1 and f"'{bad}': images are empty files" in text
+    assert not out.exists()
+
+
 def test_changes_of_metrics():
     nan = float('nan')
     pairs = {'a': (0.5, 0.4), 'b': (nan, nan), 'c': (-1, -1)}
