@@ -28,6 +28,9 @@ class BuildWithConfigs(build_py):
         names = [f'- configs/smt/metafiles/{x.name}\n' for x in metafiles]
         index = 'Import:\n' + ''.join(names)
         (home / 'model-index.yml').write_text(index)
+        if editable:  # mim of onedl looks here
+            (ROOT / '.mim').unlink(missing_ok=True)
+            (ROOT / '.mim').symlink_to(home)
         for source, target in CARRIED.items():
             (home / target).parent.mkdir(exist_ok=True)
             if editable:

@@ -58,7 +58,6 @@ def find_activation(
     Returns:
         tuple[int, Tensor] | None: The class and its (h, w) map, 0 or more.
         None if nothing of the class is found.
-
     """
     from captum.attr import LayerGradientXActivation
 
