@@ -4,8 +4,10 @@ import ast
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS
 from support.configs import CONFIGS, SAME_MODEL, build, load
 from support.recipes import RECIPES, Recipe
 
@@ -122,23 +124,32 @@ def detection(recipe: Recipe, cfg: Config):
     assert 'Resize' not in steps
 
 
+def test_polynomial_of_the_release():
+    """mmcv 1's ``poly`` times its linear warm-up, at ten iterations."""
+    cfg = load('upernet_smt_s_160k')
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=6e-5)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(settings, optimizer=optimizer))
+        for settings in cfg.param_scheduler
+    ]
+    at = {0, 1, 10, 749, 1499, 1500, 1501, 80000, 159000, 159999}
+    for i in range(160000):
+        if i in at:
+            warmup = 1 - (1 - min(i / 1500, 1)) * (1 - 1e-6)
+            expected = 6e-5 * (1 - i / 160000) * warmup
+            found = optimizer.param_groups[0]['lr']
+            assert found == pytest.approx(expected, rel=1e-6), i
+        for scheduler in schedulers:
+            scheduler.step()
+
+
 def segmentation(recipe: Recipe, cfg: Config):
     loop = cfg.train_cfg
     assert loop.type == 'IterBasedTrainLoop'
     assert (loop.max_iters, loop.val_interval) == (recipe.length, 16000)
     assert 'paramwise_cfg' not in cfg.optim_wrapper  # nothing is exempt
-    warmup, poly = cfg.param_scheduler
-    assert warmup == dict(
-        type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500
-    )
-    assert poly == dict(
-        type='PolyLR',
-        eta_min=0.0,
-        power=1.0,
-        by_epoch=False,
-        begin=1500,
-        end=recipe.length,
-    )
+    assert recipe.length == 160000
     assert cfg.model.data_preprocessor.size == (512, 512)
     assert cfg.model.decode_head.in_channels == CHANNELS[recipe.arch]
     assert cfg.model.auxiliary_head.in_channels == CHANNELS[recipe.arch][2]

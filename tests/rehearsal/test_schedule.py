@@ -34,8 +34,8 @@ def test_iterations_and_accumulation():
     assert cfg.train_cfg.val_interval == 4
     assert cfg.default_hooks.checkpoint.interval == 4
     warmup, poly = cfg.param_scheduler
-    # The warm-up ends where the decay begins.
-    assert (warmup.end, poly.begin, poly.end) == (2, 2, 40)
+    # The warm-up multiplies the decay.
+    assert (warmup.end, poly.begin, poly.end) == (2, 0, 40)
 
     cfg = load('smt_l_in22k')
     cfg.optim_wrapper.accumulative_counts = 4

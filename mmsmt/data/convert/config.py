@@ -240,7 +240,7 @@ def _write_segmentation(job: _Job) -> list[str]:
         "    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, "
         f'begin=0, end={recipe.warmup}),  # {why["warmup"]}',
         "    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, "
-        f'begin={recipe.warmup}, end={end}),',
+        f'begin=0, end={end}),',
         ']',
         *_write_end(recipe, 'mIoU', by_epoch=False),
     ]
