@@ -20,6 +20,7 @@ SIDE = 1.7
 STYLE: Any = {
     'svg.hashsalt': 'mmsmt',
     'svg.fonttype': 'none',
+    'text.parse_math': False,  # names may have a $
     'font.size': 8,
     'axes.titlesize': 8,
 }

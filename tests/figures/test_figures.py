@@ -24,7 +24,7 @@ def photos(tmp_path_factory):
     """Two images of different sizes."""
     folder = tmp_path_factory.mktemp('photos')
     generator = np.random.default_rng(0)
-    for name, width in {'a.jpg': 70, 'b.png': 50}.items():
+    for name, width in {'a.jpg': 70, 'b $x$.png': 50}.items():
         pixels = generator.integers(0, 255, (48, width, 3), np.uint8)
         Image.fromarray(pixels).save(folder / name)
     return folder
@@ -172,6 +172,7 @@ def test_activations_of_each_task(task, models, photos, tool_of, tmp_path):
     assert status == 0, output
     text = read_svg(out / 'cam.svg')
     assert any(name in text for name in CLASSES[task])
+    assert 'b $x$.png' in text  # not a formula
     assert len(list(out.iterdir())) == 2
 
 
