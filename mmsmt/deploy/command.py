@@ -20,7 +20,7 @@ from pathlib import Path
 from mmsmt.data.findings import Findings
 from mmsmt.data.images import report_faults
 from mmsmt.data.parallel import show_progress
-from mmsmt.launch.config import add_cfg_options, load_config
+from mmsmt.launch.config import add_cfg_options, load_config, positive
 from mmsmt.runs.files import require_new_folder
 
 from .predictor import THRESHOLD, Predictor, find_reader
@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--batch',
-        type=_positive,
+        type=positive,
         default=1,
         help='images of one size that are computed together',
     )
     parser.add_argument(
-        '--frames', type=_positive, help='stop after so many pictures'
+        '--frames', type=positive, help='stop after so many pictures'
     )
     parser.add_argument(
         '--no-pictures', action='store_true', help='do not draw pictures'
@@ -76,13 +76,6 @@ def _fraction(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f'{text} is not between 0 and 1')
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
     return value
 
 

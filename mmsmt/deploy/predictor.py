@@ -30,6 +30,8 @@ from mmsmt.data.findings import Findings
 from mmsmt.errors import UserError
 from mmsmt.launch.checkpoints import read_classes, read_safely
 from mmsmt.launch.config import load_config
+from mmsmt.models.checks import SMALLEST
+from mmsmt.models.smt import SMT
 from mmsmt.runtimes.model import use_exported
 
 from .sources import (
@@ -287,13 +289,34 @@ class Predictor:
 
         Returns:
             dict: ``inputs``, a (C, h, w) tensor, and ``data_samples``.
+
+        Raises:
+            PictureError: It is smaller then than SMT takes.
         """
         if self.task != 'classification':
-            return self._inferencer.pipeline(image)
-        size = image.shape[:2]
-        return self._inferencer.pipeline(
-            dict(img=image, img_shape=size, ori_shape=size)
-        )
+            data = self._inferencer.pipeline(image)
+        else:
+            size = image.shape[:2]
+            data = self._inferencer.pipeline(
+                dict(img=image, img_shape=size, ori_shape=size)
+            )
+        self._check_size(*data['inputs'].shape[-2:])
+        return data
+
+    def _check_size(self, height: int, width: int) -> None:
+        if not isinstance(getattr(self.model, 'backbone', None), SMT):
+            return
+        preprocessor: Any = self.model.data_preprocessor
+        padding = getattr(preprocessor, 'test_cfg', None) or {}
+        divisor = getattr(preprocessor, 'pad_size_divisor', None)
+        divisor = padding.get('size_divisor') or divisor or 1
+        side = min(height, width)
+        if 'size' not in padding and side + -side % divisor < SMALLEST:
+            raise PictureError(
+                f'images have a side below {SMALLEST} pixels after the test '
+                'pipeline',
+                f' ({width}x{height})',
+            )
 
     def collate(self, items: list[dict]) -> dict:
         """Collate what :meth:`prepare` returned of images of one size."""

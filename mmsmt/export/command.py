@@ -27,6 +27,7 @@ from mmsmt.launch.config import (
     add_data_root,
     add_no_check,
     load_config,
+    positive,
 )
 from mmsmt.runtimes.description import (
     SUFFIXES,
@@ -64,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='take images of one size only (default: any)',
     )
     parser.add_argument(
-        '--batch', type=int, help='take so many images only (default: any)'
+        '--batch',
+        type=positive,
+        help='take so many images only (default: any)',
     )
     parser.add_argument(
         '--precision',
@@ -81,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--calibrate',
-        type=int,
+        type=positive,
         default=32,
         metavar='N',
         help='number of images that int8 is calibrated on, the last ones '
@@ -89,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--images',
-        type=int,
+        type=positive,
         default=100,
         metavar='N',
         help='number of images to compare on (default: %(default)s)',

@@ -27,7 +27,7 @@ from mmsmt.deploy.sources import (
     find_pictures,
     iter_pictures,
 )
-from mmsmt.launch.config import add_cfg_options, load_config
+from mmsmt.launch.config import add_cfg_options, load_config, positive
 from mmsmt.runs.files import require_new_folder
 
 from .activation import require_captum
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--images',
-        type=int,
+        type=positive,
         default=6,
         metavar='N',
         help='number of images, the first ones (default: %(default)s)',
@@ -105,13 +105,14 @@ def main(args: argparse.Namespace) -> None:
     for picture in show_progress(chosen, total, 'Computing', few=0):
         try:
             image = picture.read()
+            data = [study.predictor.prepare(image) for study in studies]
         except PictureError as error:
             print(f"'{picture.source}': {error}", file=sys.stderr)
             skipped += 1
             continue
-        for study in studies:
+        for study, prepared in zip(studies, data):
             study.add(
-                *(picture.name, image),
+                *(picture.name, prepared),
                 blocks=blocks,
                 activation='cam' in args.figures,
                 name=args.name,

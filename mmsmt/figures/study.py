@@ -70,7 +70,7 @@ class Study:
     def add(
         self,
         label: str,
-        image: np.ndarray,
+        data: dict,
         blocks: bool = True,
         activation: bool = True,
         name: str | None = None,
@@ -79,7 +79,7 @@ class Study:
 
         Args:
             label (str): Name of the image in figures.
-            image (np.ndarray): (H, W, 3) uint8 pixels, in BGR order.
+            data (dict): As :meth:`.Predictor.prepare` returns it.
             blocks (bool): Record the blocks.
             activation (bool): Compute the class activation map.
             name (str, optional): Class of the map; by default the one found.
@@ -92,12 +92,11 @@ class Study:
             raise FigureError(
                 f"--class '{name}' is not one of {', '.join(classes)}"
             )
-        data = self.predictor.prepare(image)
+        shown = _to_pixels(data['inputs'])
         seen = self._model.data_preprocessor(
             self.predictor.collate([data]), False
         )
         inputs = seen['inputs']
-        shown = _to_pixels(data['inputs'])
         self.images.append(Row(label, shown, tuple(inputs.shape[2:])))
         if blocks:
             self.recordings.append(record(self._backbone, inputs))

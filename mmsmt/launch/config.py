@@ -75,6 +75,14 @@ class _Settings(DictAction):
         super().__call__(parser, namespace, values, *option)
 
 
+def positive(text: str) -> int:
+    """Parse an argument that is 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
+    return value
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add the option that overrides settings of the config."""
     parser.add_argument(

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+SMALLEST = 32
+"""Pixels of an image's shorter side, one of the last map."""
+
 
 def check_images(x: Tensor, in_channels: int) -> None:
     """Check a batch of images.
@@ -24,10 +27,10 @@ def check_images(x: Tensor, in_channels: int) -> None:
         raise ValueError(
             f'SMT expects images of shape {shape}, got {tuple(x.shape)}'
         )
-    if x.shape[2] < 32 or x.shape[3] < 32:
+    if min(x.shape[2:]) < SMALLEST:
         raise ValueError(
-            'SMT expects images of at least 32 x 32 pixels, got '
-            f'{x.shape[2]} x {x.shape[3]} (H x W)'
+            f'SMT expects images of at least {SMALLEST} x {SMALLEST} pixels, '
+            f'got {x.shape[2]} x {x.shape[3]} (H x W)'
         )
 
 

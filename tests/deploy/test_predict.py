@@ -112,11 +112,16 @@ def test_agrees_with_the_host_in_any_batch(model, photos):
 
 
 def test_segmentation_command(model, photos, tool_of, tmp_path):
-    out = tmp_path / 'out'
+    out, thin = tmp_path / 'out', tmp_path / 'thin.png'
+    Image.new('RGB', (600, 20)).save(thin)
     status, output = tool_of(
-        *('predict', *model('segmentation'), photos, '--out', out)
+        *('predict', *model('segmentation'), photos, thin, '--out', out)
     )
-    assert status == 0 and ' pixels' in output
+    assert status == 1 and ' pixels' in output
+    assert (
+        f"a side below 32 pixels after the test pipeline: '{thin}'" in output
+    )
+    assert 'Predicted on 3 images' in output
     predictor = Predictor(*model('segmentation'), device='cpu')
     (first,) = predictor.predict(photos / 'b/c.png')
     with Image.open(out / 'masks/b/c.png') as image:

@@ -115,7 +115,8 @@ def test_activation_of_a_classifier(models, photos):
     config, checkpoint = models['classification']
     study = Study(Config.fromfile(config), str(checkpoint), 'cpu')
     image = cv2.imread(str(photos / 'a.jpg'))
-    study.add('a', image, blocks=False, name='fly')
+    prepared = study.predictor.prepare(image)
+    study.add('a', prepared, blocks=False, name='fly')
     ((label, cam),) = study.activations
     assert label == 'fly'
     model, predictor = study.predictor.model, study.predictor
@@ -179,9 +180,9 @@ def test_activations_of_each_task(task, models, photos, tool_of, tmp_path):
 def test_errors(models, photos, tool_of, tmp_path):
     config, checkpoint = models['classification']
     cfg = Config.fromfile(config)
-    image = np.zeros((48, 48, 3), np.uint8)
+    data = dict(inputs=torch.zeros(3, 64, 64))
     with pytest.raises(FigureError, match="'cow' is not one of ant, bee"):
-        Study(cfg, 'random', 'cpu').add('a', image, name='cow')
+        Study(cfg, 'random', 'cpu').add('a', data, name='cow')
     exported = tmp_path / 'model.onnx'
     exported.touch()
     with pytest.raises(FigureError, match='an exported file'):
