@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
@@ -291,15 +292,19 @@ class Predictor:
             dict: ``inputs``, a (C, h, w) tensor, and ``data_samples``.
 
         Raises:
-            PictureError: It is smaller then than SMT takes.
+            PictureError: It is too thin for the pipeline or for SMT.
         """
-        if self.task != 'classification':
-            data = self._inferencer.pipeline(image)
-        else:
-            size = image.shape[:2]
-            data = self._inferencer.pipeline(
-                dict(img=image, img_shape=size, ori_shape=size)
-            )
+        size = image.shape[:2]
+        given: Any = image
+        if self.task == 'classification':
+            given = dict(img=image, img_shape=size, ori_shape=size)
+        try:
+            data = self._inferencer.pipeline(given)
+        except cv2.error as error:  # of images that are very thin
+            raise PictureError(
+                'images fail in the test pipeline',
+                f' ({size[1]}x{size[0]}: {error.err})',
+            ) from None
         self._check_size(*data['inputs'].shape[-2:])
         return data
 

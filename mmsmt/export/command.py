@@ -197,6 +197,11 @@ def _require(proof: Proof, args: argparse.Namespace) -> None:
             f'Without labels and --bound nothing is required of '
             f'{args.precision}: judge by the difference.'
         )
+    if proof.nothing and not proof.metrics:
+        faults.append(
+            'neither found an object in these images, so that nothing was '
+            'compared'
+        )
     if not np.isfinite(proof.difference):
         faults.append('its outputs are not finite')
     elif bound is not None and proof.difference > bound:

@@ -72,6 +72,8 @@ def write_model(
                     first = replace(description, precision=precision)
                     _write_onnx(whole, example, source, first, images)
                     _convert_to_openvino(source, path, description)
+        except ExportError:
+            raise
         except (RuntimeError, NotImplementedError, TypeError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ExportError(

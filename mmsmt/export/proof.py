@@ -26,6 +26,7 @@ class Proof:
 
     Args:
         images (int): Number of images.
+        nothing (bool): They are a detector's, and neither found an object.
         difference (float): Largest difference of outputs: of probabilities;
             of logits, as a share of the largest; of the best 99 % of objects,
             of scores, and of boxes as a share of the image's longer side.
@@ -38,6 +39,7 @@ class Proof:
     """
 
     images: int = 0
+    nothing: bool = False
     difference: float = 0.0
     objects: int = 0
     alone: int = 0
@@ -143,6 +145,7 @@ def prove(
         else:
             one, other = (x.pred_score for x in results)
             differences.append(float((one - other).abs().max()))
+    proof.nothing = not objects and len(differences) == 1
     proof.difference = float(np.max(differences))  # NaN if one is
     if objects:
         proof.difference = float(np.quantile(objects, 0.99))

@@ -1,8 +1,10 @@
 """Compute class activation maps by Captum's gradients."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -63,12 +65,8 @@ def find_activation(
 
     scores = _Scores(model, task, seen['data_samples'], threshold)
     images = seen['inputs']
-    hidden: Any = nullcontext()
-    if task == 'detection':
-        from mmsmt.tta import without_mask_head
-
-        hidden = without_mask_head(model)  # no share in the scores
-    with hidden:
+    prepared = _differentiable(model) if task == 'detection' else nullcontext()
+    with prepared:
         with torch.no_grad():
             _, presence = scores.compute(images)
         if label is None:
@@ -94,6 +92,25 @@ def find_activation(
         for x in maps
     ]
     return label, torch.stack(resized).mean(dim=0)[0, 0].cpu()
+
+
+@contextmanager
+def _differentiable(model: Any) -> Iterator[None]:
+    """Keep the gradient of a detector's scores, which dense heads detach."""
+    from mmdet.models.dense_heads import base_dense_head
+
+    from mmsmt.tta import without_mask_head
+
+    select = base_dense_head.select_single_mlvl
+    with (
+        without_mask_head(model),  # no share in the scores
+        patch.object(
+            base_dense_head,
+            'select_single_mlvl',
+            lambda maps, index, detach=True: select(maps, index, detach=False),
+        ),
+    ):
+        yield
 
 
 class _Scores(nn.Module):

@@ -194,7 +194,7 @@ def _draw_curve(
             markersize=3,
             capsize=2,
             color=color,
-            label=label,
+            label=label and label.lstrip('_'),  # others are hidden
         )
         uniform = [curve.uniform[i][part] for i in mine]
         axis.plot(x, uniform, '_:', color=color, linewidth=0.8)

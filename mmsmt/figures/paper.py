@@ -82,7 +82,8 @@ def _draw_7(studies: list[Study], folder: Path) -> list[Path]:
     number = len(studies[0].images)
     title = (
         f'Relative receptive field of MSA blocks, {number} images, bars: '
-        'deviation of heads (Figure 7)'
+        'deviation of heads (Figure 7)\n'
+        + '\n'.join(study.label for study in studies)
     )
     files = draw_curves(curves, title, folder / 'figure_7')
     path = folder / 'figure_7.csv'

@@ -115,7 +115,8 @@ def _write_random_weights(cfg: Config, path: str) -> None:
     while todo:
         value = todo.pop()
         if isinstance(value, dict):
-            value.pop('init_cfg', None)
+            if 'Pretrained' in str(value.get('init_cfg')):
+                value['init_cfg'] = None
             todo += value.values()
         elif isinstance(value, (list, tuple)):
             todo += value

@@ -114,13 +114,16 @@ def test_agrees_with_the_host_in_any_batch(model, photos):
 def test_segmentation_command(model, photos, tool_of, tmp_path):
     out, thin = tmp_path / 'out', tmp_path / 'thin.png'
     Image.new('RGB', (600, 20)).save(thin)
+    Image.new('RGB', (9000, 20)).save(tmp_path / 'thinner.png')
     status, output = tool_of(
-        *('predict', *model('segmentation'), photos, thin, '--out', out)
+        *('predict', *model('segmentation'), photos, thin),
+        *(tmp_path / 'thinner.png', '--out', out),
     )
     assert status == 1 and ' pixels' in output
     assert (
         f"a side below 32 pixels after the test pipeline: '{thin}'" in output
     )
+    assert 'images fail in the test pipeline' in output
     assert 'Predicted on 3 images' in output
     predictor = Predictor(*model('segmentation'), device='cpu')
     (first,) = predictor.predict(photos / 'b/c.png')

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import TRANSFORMS, init_default_scope
 from PIL import Image
 from support.small import ARCH
 from support.trained import CLASSES, write_model
 
 from mmsmt import SMT
+from mmsmt.figures.activation import find_activation
 from mmsmt.figures.recording import record, relative_fields
 from mmsmt.figures.study import FigureError, Study
 from mmsmt.models.arch import Arch
@@ -163,6 +165,36 @@ def test_command(models, photos, tool_of, tmp_path, monkeypatch):
     assert all(0 <= float(row['sequence']) <= 1 for row in rows)
     status, output = tool_of(*command)
     assert status == 1 and 'exists: give a new folder' in output
+
+
+def test_activation_of_a_dense_head(photos):
+    """mmdet detaches its scores; the map needs their gradient."""
+    import cv2
+    from support.configs import build, load
+
+    cfg = load('retinanet_smt_s_3x')
+    cfg.model.backbone.update(arch=ARCH, init_cfg=None)
+    cfg.model.neck.in_channels = list(ARCH['embed_dims'])
+    init_default_scope('mmdet')
+    model = build(cfg).eval()
+    torch.nn.init.constant_(model.bbox_head.retina_cls.bias, 1.0)
+    model.dataset_meta = dict(classes=range(80))
+    image = cv2.resize(cv2.imread(str(photos / 'a.jpg')), (64, 64))
+    sample = TRANSFORMS.build(dict(type='mmdet.PackDetInputs'))(
+        dict(
+            img=image,
+            img_shape=(64, 64),
+            ori_shape=(64, 64),
+            scale_factor=(1.0, 1.0),
+            img_id=0,
+            img_path='',
+        )
+    )
+    seen = model.data_preprocessor(
+        dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
+    )
+    found = find_activation(model, model.backbone, 'detection', seen)
+    assert found is not None and found[1].max() > 0
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'classification'])
