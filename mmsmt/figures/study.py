@@ -85,7 +85,8 @@ class Study:
             name (str, optional): Class of the map; by default the one found.
 
         Raises:
-            FigureError: There is no such class.
+            FigureError: There is no such class, or the number of channels
+                does not fit.
         """
         classes = self.predictor.classes
         if name is not None and name not in classes:
@@ -97,6 +98,12 @@ class Study:
             self.predictor.collate([data]), False
         )
         inputs = seen['inputs']
+        if inputs.shape[1] != self._backbone.in_channels:
+            raise FigureError(
+                f"'{self.label}' takes images of {self._backbone.in_channels} "
+                f'channels, and these have {inputs.shape[1]}. Images are read '
+                'as the first config reads them.'
+            )
         self.images.append(Row(label, shown, tuple(inputs.shape[2:])))
         if blocks:
             self.recordings.append(record(self._backbone, inputs))

@@ -224,6 +224,11 @@ def test_errors(models, photos, tool_of, tmp_path):
     other.model.head.in_channels = 512
     with pytest.raises(FigureError, match='is ResNet, not SMT'):
         Study(other, 'random', 'cpu')
+    grey = Config.fromfile(config)
+    grey.model.backbone.in_channels = 1
+    study = Study(grey, 'random', 'cpu')
+    with pytest.raises(FigureError, match='of 1 channels, and these have 3'):
+        study.add('a', study.predictor.prepare(np.zeros((48, 48, 3), 'u1')))
     bad = tmp_path / 'bad.png'
     bad.write_bytes(b'no image')
     command = ['figures', config, 'random', bad, '--out', tmp_path / 'out']
