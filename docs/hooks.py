@@ -28,10 +28,9 @@ def on_files(files: Files, config: Any) -> Files:
     for file in [*files.documentation_pages()]:
         for match in LINK.finditer(file.content_string):
             path = _find(match[3], file.src_uri)
-            if not (ROOT / path).is_file():
-                continue
-            place, content = _place(path), (ROOT / path).read_bytes()
-            if files.get_file_from_path(place) is None:
+            place = _place(path)
+            if (ROOT / path).is_file() and place not in files.src_uris:
+                content = (ROOT / path).read_bytes()
                 files.append(File.generated(config, place, content=content))
     return files
 
@@ -67,6 +66,4 @@ def _find(link: str, page: str) -> str:
 
 def _place(path: str) -> str:
     """Return the path in the site of a file of the checkout."""
-    if path in PAGES:
-        return PAGES[path]
-    return path.removeprefix('docs/') if path.startswith('docs/') else path
+    return PAGES.get(path, path.removeprefix('docs/'))

@@ -131,6 +131,21 @@ def find_fault(path: str, noun: str = 'images') -> Fault | None:
     return read_header(path, noun)[0]
 
 
+def find_padding(preprocessor: Any) -> tuple[int, bool]:
+    """Find how a data preprocessor pads images in tests.
+
+    Args:
+        preprocessor (nn.Module): That of a model.
+
+    Returns:
+        tuple[int, bool]: The number whose multiples sides become, and
+        whether they become a fixed size instead.
+    """
+    test = getattr(preprocessor, 'test_cfg', None) or {}
+    divisor = getattr(preprocessor, 'pad_size_divisor', None)
+    return int(test.get('size_divisor') or divisor or 1), 'size' in test
+
+
 def count_suffixes(folder: Path) -> Counter:
     """Count the images below a folder by their suffixes."""
     return Counter(

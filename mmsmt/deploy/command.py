@@ -36,17 +36,7 @@ from .sources import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line of ``predict``."""
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or URL')
-    parser.add_argument(
-        'sources',
-        nargs='+',
-        metavar='SOURCE',
-        help='file, folder, pattern, URL, or number of a camera',
-    )
-    parser.add_argument(
-        '--out', type=Path, required=True, metavar='DIR', help='a new folder'
-    )
+    add_inputs(parser, 'checkpoint file or URL')
     parser.add_argument(
         '--threshold',
         type=_fraction,
@@ -67,6 +57,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision'
+    )
+
+
+def add_inputs(parser: argparse.ArgumentParser, checkpoint: str) -> None:
+    """Add a model, pictures, a folder for results and a device.
+
+    Args:
+        parser (ArgumentParser): Of a command.
+        checkpoint (str): Help of the checkpoint.
+    """
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help=checkpoint)
+    parser.add_argument(
+        'sources',
+        nargs='+',
+        metavar='SOURCE',
+        help='file, folder, pattern, URL, or number of a camera',
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='DIR', help='a new folder'
     )
     parser.add_argument('--device', help='such as cpu or cuda:1')
     add_cfg_options(parser)

@@ -28,6 +28,7 @@ from mmsmt.data.configured import (
 )
 from mmsmt.data.convert.pictures import colour_of
 from mmsmt.data.findings import Findings
+from mmsmt.data.images import find_padding
 from mmsmt.errors import UserError
 from mmsmt.launch.checkpoints import read_classes, read_safely
 from mmsmt.launch.config import load_config
@@ -311,12 +312,9 @@ class Predictor:
     def _check_size(self, height: int, width: int) -> None:
         if not isinstance(getattr(self.model, 'backbone', None), SMT):
             return
-        preprocessor: Any = self.model.data_preprocessor
-        padding = getattr(preprocessor, 'test_cfg', None) or {}
-        divisor = getattr(preprocessor, 'pad_size_divisor', None)
-        divisor = padding.get('size_divisor') or divisor or 1
+        divisor, fixed = find_padding(self.model.data_preprocessor)
         side = min(height, width)
-        if 'size' not in padding and side + -side % divisor < SMALLEST:
+        if not fixed and side + -side % divisor < SMALLEST:
             raise PictureError(
                 f'images have a side below {SMALLEST} pixels after the test '
                 'pipeline',

@@ -176,7 +176,8 @@ def _export(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def _find_material(cfg: Config, args: argparse.Namespace) -> Material:
-    numbers = args.images, args.calibrate
+    calibrate = args.calibrate if args.precision == 'int8' else 0
+    numbers = args.images, calibrate
     if args.sources:
         return from_sources(
             cfg, args.checkpoint, args.sources, args.size, *numbers

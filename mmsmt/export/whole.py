@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmsmt.data.images import find_padding
 from mmsmt.runtimes.description import ExportError
 
 from .detectors import find_objects
@@ -125,9 +126,7 @@ def read_plan(preprocessor: Any) -> Mapping[str, Any]:
         getattr(preprocessor, name, False)
         for name in ('_channel_conversion', 'channel_conversion', 'to_rgb')
     )
-    divisor = getattr(preprocessor, 'pad_size_divisor', None)
-    test = getattr(preprocessor, 'test_cfg', None) or {}
-    if 'size' in test:
+    divisor, fixed = find_padding(preprocessor)
+    if fixed:
         raise ExportError('A fixed test_cfg.size of padding is not exported.')
-    divisor = test.get('size_divisor') or divisor or 1
-    return dict(mean=mean, std=std, rgb=swapped, divisor=int(divisor))
+    return dict(mean=mean, std=std, rgb=swapped, divisor=divisor)

@@ -17,9 +17,9 @@ as one with a single head (sam_heads=1) for Figure 4(b).
 import argparse
 import sys
 from itertools import islice
-from pathlib import Path
 
 from mmsmt.data.parallel import show_progress
+from mmsmt.deploy.command import add_inputs
 from mmsmt.deploy.predictor import find_reader
 from mmsmt.deploy.sources import (
     PictureError,
@@ -27,7 +27,7 @@ from mmsmt.deploy.sources import (
     find_pictures,
     iter_pictures,
 )
-from mmsmt.launch.config import add_cfg_options, load_config, positive
+from mmsmt.launch.config import load_config, positive
 from mmsmt.runs.files import require_new_folder
 
 from .activation import require_captum
@@ -37,19 +37,7 @@ from .study import FigureError, Study
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line of ``figures``."""
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        'checkpoint', help='checkpoint file or URL, or the word random'
-    )
-    parser.add_argument(
-        'sources',
-        nargs='+',
-        metavar='SOURCE',
-        help='file, folder, pattern or URL',
-    )
-    parser.add_argument(
-        '--out', type=Path, required=True, metavar='DIR', help='a new folder'
-    )
+    add_inputs(parser, 'checkpoint file or URL, or the word random')
     parser.add_argument(
         '--figures',
         nargs='+',
@@ -79,8 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=('CONFIG', 'CHECKPOINT'),
         help='draw another model too',
     )
-    parser.add_argument('--device', help='such as cpu or cuda:1')
-    add_cfg_options(parser)
 
 
 def main(args: argparse.Namespace) -> None:

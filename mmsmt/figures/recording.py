@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -149,8 +149,14 @@ def _keep_field(
     q = mixer.q(x).reshape(shape).transpose(0, 1).float()
     k = mixer.kv(x).chunk(2, -1)[0].reshape(shape).transpose(0, 1).float()
     fields = relative_fields(q, k, *size).cpu()
-    uniform = relative_fields(q[:1] * 0, k[:1], *size)[0].cpu()
-    found.fields.append(Field(stage, layer, fields, uniform))
+    found.fields.append(Field(stage, layer, fields, _uniform_field(*size)))
+
+
+@lru_cache(maxsize=8)
+def _uniform_field(height: int, width: int) -> Tensor:
+    """Compute the (2,) relative receptive field of uniform attention."""
+    zeros = torch.zeros(1, height * width, 1)
+    return relative_fields(zeros, zeros, height, width)[0]
 
 
 def relative_fields(q: Tensor, k: Tensor, height: int, width: int) -> Tensor:

@@ -56,7 +56,7 @@ class Study:
             if checkpoint == RANDOM:
                 weights = 'random weights'
                 checkpoint = str(Path(folder, 'random.pth'))
-                _write_random_weights(cfg, checkpoint)
+                _write_initial_weights(cfg, checkpoint)
             self.predictor = Predictor(cfg, checkpoint, device=device)
         self.label = f'{Path(cfg.filename).stem}, {weights}'
         self._model: Any = self.predictor.model
@@ -115,7 +115,7 @@ class Study:
             self.activations.append(found and (classes[found[0]], found[1]))
 
 
-def _write_random_weights(cfg: Config, path: str) -> None:
+def _write_initial_weights(cfg: Config, path: str) -> None:
     """Write a config's initial weights, without pre-trained ones."""
     model = copy.deepcopy(cfg.model)
     todo: list[Any] = [model]
