@@ -1,5 +1,5 @@
 # SMT-L on ImageNet-22K for 90 epochs of batch 4096 (B.2): 32 GPUs x 128, or 8
-# with optim_wrapper.accumulative_counts=4, as in the release. No validation.
+# with optim_wrapper.accumulative_counts=4, as in the release.
 _base_ = [
     '_base_/models/classifier.py',
     '_base_/data/imagenet22k.py',

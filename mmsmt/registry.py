@@ -3,6 +3,7 @@
 mmengine imports this module when a config names ``mmsmt.<type>``.
 """
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -31,6 +32,12 @@ OPTIM_WRAPPERS = Registry(
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope='mmsmt',
     locations=['mmsmt.optim'],
+)
+DATASETS = Registry(
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='mmsmt',
+    locations=['mmsmt.data.imagenet22k'],  # needs mmpretrain
 )
 HOOKS = Registry(
     'hook',

@@ -90,6 +90,7 @@ _Contents = tuple[Summary, tuple[str, ...]]
 KINDS = {
     'CocoDataset': ('load_data_list', 'parse_data_info'),
     'BaseSegDataset': ('load_data_list', 'get_label_map'),
+    'ImageNet22K': ('load_data_list', '_find_samples'),
     'CustomDataset': ('load_data_list', '_find_samples'),
 }
 """Methods that a dataset must share with the class that is checked."""

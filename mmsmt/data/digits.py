@@ -20,6 +20,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
+from mmsmt.weights import imagenet_22k_synsets
+
 STAMP = 'digits.json'
 NUM_VAL_DIGITS = 397
 """Number of the 1,797 digits that are reserved for validation scenes."""
@@ -422,10 +424,27 @@ def _write_imagenet(out: Path, split: str, scenes: Scenes) -> None:
     (out / 'meta' / f'{split}.txt').write_text(''.join(lines))
 
 
+def _write_imagenet_22k(out: Path, split: str, scenes: Scenes) -> None:
+    """Write ImageNet-22K's folders, and Swin's list of a split."""
+    labels = {name: i for i, name in enumerate(imagenet_22k_synsets())}
+    entries = []
+    for index, scene in scenes:
+        wnid = IMAGENET_WNIDS[scene.instances[0].digit]
+        name = f'fall11_whole/{wnid}/{wnid}_{split}{index + 1}.JPEG'
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        _save_jpeg(scene.image, out / name)
+        entries.append([name, labels[wnid]])
+    path = out / f'ILSVRC2011fall_whole_map_{split}.txt'
+    path.write_text(json.dumps(entries))
+
+
 def _save_jpeg(image: np.ndarray, path: Path) -> None:
     Image.fromarray(image).save(path, quality=95, subsampling=0)
 
 
 LAYOUTS: dict[str, Callable[[Path, str, Scenes], None]] = dict(
-    coco=_write_coco, ade20k=_write_ade20k, imagenet=_write_imagenet
+    coco=_write_coco,
+    ade20k=_write_ade20k,
+    imagenet=_write_imagenet,
+    imagenet22k=_write_imagenet_22k,
 )

@@ -26,9 +26,13 @@ LAYOUTS: dict[str, tuple[str, str]] = {
         'http://data.csail.mit.edu/places/ADEchallenge/'
         'ADEChallengeData2016.zip',
     ),
-    'ImageNet21k': (
-        'train/n00004475/n00004475_6590.JPEG ...',
-        'https://image-net.org/download.php (fall 2011; registration)',
+    'ImageNet22K': (
+        'ILSVRC2011fall_whole_map_train.txt\n'
+        'ILSVRC2011fall_whole_map_val.txt\n'
+        'fall11_whole/n00004475/n00004475_6590.JPEG ...',
+        'https://image-net.org/download.php (fall 2011; registration) and '
+        'https://github.com/SwinTransformer/storage/releases/tag/v2.0.1 (the '
+        'two lists)',
     ),
     'ImageNet': (
         'train/n01440764/n01440764_18.JPEG ...\n'

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import ConfigDict
 
+from mmsmt.errors import UserError
 from mmsmt.weights.reading import summarize
 
 from .configured import build_lazily, type_name
@@ -44,10 +45,15 @@ def check_folders(
                 entry.name for entry in os.scandir(folder) if entry.is_dir()
             )
         )
-        if not _check_names(folder, given, classes, findings):
+        if getattr(dataset, 'labels_by_name', False):
+            classes = given
+        elif not _check_names(folder, given, classes, findings):
             return None
     try:
         samples = dataset.load_data_list()
+    except UserError as error:
+        findings.error(dataset.ann_file or folder, str(error))
+        return None
     except (RuntimeError, ValueError) as error:
         findings.error(
             dataset.ann_file or folder,

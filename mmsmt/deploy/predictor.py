@@ -30,11 +30,12 @@ from mmsmt.data.convert.pictures import colour_of
 from mmsmt.data.findings import Findings
 from mmsmt.data.images import find_padding
 from mmsmt.errors import UserError
-from mmsmt.launch.checkpoints import read_classes, read_safely
+from mmsmt.launch.checkpoints import read_safely
 from mmsmt.launch.config import load_config
 from mmsmt.models.checks import SMALLEST
 from mmsmt.models.smt import SMT
 from mmsmt.runtimes.model import use_exported
+from mmsmt.weights import read_classes
 
 from .sources import (
     Picture,

@@ -13,11 +13,11 @@ from torch import Tensor
 from mmsmt.data.files import DataError
 from mmsmt.deploy.predictor import Predictor
 from mmsmt.deploy.sources import PictureError, find_pictures, iter_pictures
-from mmsmt.launch.checkpoints import read_classes
 from mmsmt.launch.processes import build_runner
 from mmsmt.launch.testing import prepare_testing
 from mmsmt.runtimes.description import ExportError
 from mmsmt.runtimes.model import fit_pipelines
+from mmsmt.weights import read_classes
 
 from .proof import Judge
 

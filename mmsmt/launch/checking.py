@@ -16,9 +16,9 @@ from mmsmt.data.check import check_config
 from mmsmt.data.configured import SPLITS
 from mmsmt.data.findings import Findings
 from mmsmt.data.summary import Summary, format_summaries
+from mmsmt.weights import read_classes
 from mmsmt.weights.reading import summarize
 
-from .checkpoints import read_classes
 from .config import add_cfg_options, add_data_root, load_config
 from .processes import launched_rank
 

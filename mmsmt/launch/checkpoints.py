@@ -8,18 +8,6 @@ from .config import LaunchError
 from .processes import launched_rank
 
 
-def read_classes(checkpoint: str) -> tuple[str, ...] | None:
-    """Return the classes that a checkpoint of mmengine carries, or None.
-
-    Args:
-        checkpoint (str): A local path.
-    """
-    meta = read_checkpoint(checkpoint, lazily=True).get('meta')
-    data = (meta.get('dataset_meta') if isinstance(meta, dict) else {}) or {}
-    given = data.get('classes') or data.get('CLASSES')
-    return tuple(given) if isinstance(given, (list, tuple)) else None
-
-
 def read_safely(checkpoint: str) -> str:
     """Check a checkpoint before mmengine loads it, which may run its code.
 

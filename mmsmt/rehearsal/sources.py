@@ -36,7 +36,7 @@ SOURCES = {
     'CocoDataset': Source('coco', 117_266, (480, 640)),
     'ADE20KDataset': Source('ade20k', 20_210, (512, 683)),
     'ImageNet': Source('imagenet', 1_281_167, (375, 500)),
-    'ImageNet21k': Source('imagenet', 14_197_122, (375, 500)),
+    'ImageNet22K': Source('imagenet22k', 14_197_122, (375, 500)),
 }
 
 

@@ -6,12 +6,8 @@ completely or not at all.
 
 from .fetching import RELEASED_WEIGHTS, CheckpointError, fetch_checkpoint
 from .host_models import strict_loader
-from .initializers import (
-    Pretrained,
-    PretrainedClassifier,
-    classifier_state,
-    imagenet_22k_to_1k,
-)
+from .imagenet22k import imagenet_22k_synsets, imagenet_22k_to_1k
+from .initializers import Pretrained, PretrainedClassifier, classifier_state
 from .loading import (
     build_released,
     describe_mismatches,
@@ -19,7 +15,12 @@ from .loading import (
     load_state,
     load_weights,
 )
-from .reading import extract_state_dict, read_checkpoint, read_weights
+from .reading import (
+    extract_state_dict,
+    read_checkpoint,
+    read_classes,
+    read_weights,
+)
 
 __all__ = [
     'RELEASED_WEIGHTS',
@@ -32,10 +33,12 @@ __all__ = [
     'extract_state_dict',
     'fetch_checkpoint',
     'identify_archs',
+    'imagenet_22k_synsets',
     'imagenet_22k_to_1k',
     'load_state',
     'load_weights',
     'read_checkpoint',
+    'read_classes',
     'read_weights',
     'strict_loader',
 ]

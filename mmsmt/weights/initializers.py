@@ -1,7 +1,5 @@
 """Initializers for the ``init_cfg`` of a config."""
 
-from pathlib import Path
-
 from mmengine.model.weight_init import update_init_info
 from torch import nn
 
@@ -9,9 +7,10 @@ from mmsmt.models import SMT
 from mmsmt.models.state_dict import StateDict
 from mmsmt.registry import WEIGHT_INITIALIZERS
 
-from .fetching import CheckpointError
+from .fetching import CheckpointError, fetch_checkpoint
+from .imagenet22k import imagenet_22k_synsets, imagenet_22k_to_1k
 from .loading import describe_mismatches, load_weights
-from .reading import read_weights
+from .reading import read_classes, read_weights
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -51,25 +50,17 @@ class Pretrained:
             update_init_info(module, f'loaded from {self.checkpoint}')
 
 
-def imagenet_22k_to_1k() -> list[int]:
-    """Return the index of each ImageNet-1K class among the 21,841 of 22K.
-
-    Both in their usual order; the 22K classes are those of the fall 2011
-    release, as in the released weights.
-    """
-    path = Path(__file__).with_name('imagenet22k_to_1k.txt')
-    return [int(index) for index in path.read_text().split()]
-
-
 @WEIGHT_INITIALIZERS.register_module()
 class PretrainedClassifier:
-    """Initializer of a linear head from the classifier of a released file.
+    """Initializer of a linear head from the classifier of a checkpoint.
 
     An ImageNet-1K head takes the rows of its classes from an ImageNet-22K
-    classifier.
+    classifier: by the names of the classes that a checkpoint of mmengine
+    carries, else in the order of the released weights.
 
     Args:
-        checkpoint (str): A local path or URL.
+        checkpoint (str): A local path or URL of a released file, or of a
+            classifier that mmpretrain trained.
     """
 
     def __init__(self, checkpoint: str) -> None:
@@ -82,18 +73,29 @@ class PretrainedClassifier:
             CheckpointError: The file has no classifier, or one of another
                 number of classes or channels.
         """
-        state = read_weights(self.checkpoint)
+        path = str(fetch_checkpoint(self.checkpoint))
+        state = read_weights(path)
         given = {
-            name: state[f'head.{name}']
+            name: state[f'{head}.{name}']
             for name in ('weight', 'bias')
-            if f'head.{name}' in state
+            for head in ('head', 'head.fc')
+            if f'{head}.{name}' in state
         }
+        synsets = imagenet_22k_synsets()
         if (
             len(given) == 2
-            and len(given['weight']) == 21841
+            and len(given['weight']) == len(synsets)
             and module.fc.out_features == 1000
         ):
-            rows = imagenet_22k_to_1k()
+            order = read_classes(path) or synsets
+            if sorted(order) != sorted(synsets):
+                raise CheckpointError(
+                    f"'{path}' names {len(order)} classes, such as "
+                    f"'{order[0]}', which are not ImageNet-22K's: rows of "
+                    'ImageNet-1K cannot be taken from them.'
+                )
+            row_of = {name: row for row, name in enumerate(order)}
+            rows = [row_of[synsets[i]] for i in imagenet_22k_to_1k()]
             given = {name: value[rows] for name, value in given.items()}
         problems = describe_mismatches(module.fc.state_dict(), given)
         if problems:

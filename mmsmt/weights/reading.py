@@ -236,6 +236,18 @@ def extract_state_dict(content: Mapping) -> StateDict:
     return strip_prefix(state, 'module.')
 
 
+def read_classes(checkpoint: str) -> tuple[str, ...] | None:
+    """Return the classes that a checkpoint of mmengine carries, or None.
+
+    Args:
+        checkpoint (str): A local path.
+    """
+    meta = read_checkpoint(checkpoint, lazily=True).get('meta')
+    data = (meta.get('dataset_meta') if isinstance(meta, dict) else {}) or {}
+    given = data.get('classes') or data.get('CLASSES')
+    return tuple(given) if isinstance(given, (list, tuple)) else None
+
+
 def read_weights(
     checkpoint: str | os.PathLike, prefix: str | None = None
 ) -> StateDict:

@@ -98,6 +98,26 @@ def test_fine_tuning_starts_from_the_22k_classifier(tmp_path):
     assert built.fc.bias.tolist() == rows
     assert built.fc.weight[:, 5].tolist() == rows
 
+    # A file of one's own run names its classes, whatever their order.
+    state = {
+        f'head.fc.{n}': v
+        for n, v in (('weight', weight), ('bias', weight[:, 0]))
+    }
+    synsets = weights.imagenet_22k_synsets()
+    for order in (synsets, sorted(synsets)):
+        meta = dict(dataset_meta=dict(classes=order))
+        torch.save(dict(state_dict=state, meta=meta), path)
+        built = MODELS.build(head)
+        built.init_weights()
+        taken = [order[int(row)] for row in built.fc.bias]
+        assert taken == [synsets[row] for row in rows]
+    meta = dict(dataset_meta=dict(classes=list(map(str, range(21841)))))
+    torch.save(dict(state_dict=state, meta=meta), path)
+    built = MODELS.build(head)
+    with pytest.raises(weights.CheckpointError, match="not ImageNet-22K's"):
+        built.init_weights()
+
+    torch.save(dict(state_dict=state), path)
     head.in_channels = 512
     built = MODELS.build(head)
     with pytest.raises(weights.CheckpointError, match='does not fit the'):

@@ -1,8 +1,7 @@
-# 90 epochs of batch 4096 (B.2), without validation.
+# 90 epochs of batch 4096 (B.2).
 _base_ = ['imagenet_300e.py']
 
 train_cfg = dict(max_epochs=90)
-val_cfg = test_cfg = None
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(
@@ -23,4 +22,3 @@ param_scheduler = [
     ),
 ]
 auto_scale_lr = dict(base_batch_size=4096)
-default_hooks = dict(checkpoint=dict(save_best=None))
