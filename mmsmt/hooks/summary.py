@@ -16,7 +16,8 @@ class SummaryHook(Hook):
     """Hook that logs a summary of the run before its first iteration.
 
     It reports data, weights, parameters, batch and learning rate, with a
-    warning if the learning rate does not fit the batch.
+    warning if the learning rate, or a schedule that counts iterations, does
+    not fit the batch.
     """
 
     priority = 'LOWEST'
@@ -93,4 +94,14 @@ class SummaryHook(Hook):
                 f'the learning rate is not scaled: {lr:g}, where {right:g} '
                 'would be in proportion. Use --auto-scale-lr, or '
                 f'--cfg-options optim_wrapper.optimizer.lr={right:g}',
+            )
+        images = batch * get_world_size()
+        if recipe and recipe != images and not cfg.train_cfg.get('max_epochs'):
+            runner.logger.log(
+                logging.WARNING,
+                f'The schedule counts iterations, of {images} images where '
+                f'the recipe has {recipe}: for as many images in all, '
+                f'multiply train_cfg.max_iters ({runner.max_iters} here), and '
+                'the ends and milestones of param_scheduler, by '
+                f'{recipe / images:g}.',
             )

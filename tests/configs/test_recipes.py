@@ -83,20 +83,19 @@ def test_recipe(name):
 
 def detection(recipe: Recipe, cfg: Config):
     loop = cfg.train_cfg
-    assert loop.type == 'EpochBasedTrainLoop'
-    assert (loop.max_epochs, loop.val_interval) == (recipe.length, 1)
-    *warmup, steps = cfg.param_scheduler
-    if recipe.model == 'DINO':
-        assert not warmup  # mmdet's recipe has none
-        assert cfg.optim_wrapper.paramwise_cfg == dict(
-            custom_keys=dict(backbone=dict(lr_mult=0.1))
-        )
+    dino = recipe.model == 'DINO'  # counts iterations, without a warm-up
+    if dino:
+        assert loop.type == 'IterBasedTrainLoop'
+        assert (loop.max_iters, loop.val_interval) == (recipe.length, 5000)
+        (steps,) = cfg.param_scheduler
     else:
-        (warmup,) = warmup
+        assert loop.type == 'EpochBasedTrainLoop'
+        assert (loop.max_epochs, loop.val_interval) == (recipe.length, 1)
+        warmup, steps = cfg.param_scheduler
         assert (warmup.type, warmup.start_factor) == ('LinearLR', 0.001)
         assert (warmup.by_epoch, warmup.begin, warmup.end) == (False, 0, 500)
         assert (cfg.optim_wrapper.get('paramwise_cfg') is None) == recipe.norms
-    assert steps.type == 'MultiStepLR' and steps.by_epoch
+    assert steps.type == 'MultiStepLR' and steps.by_epoch != dino
     assert tuple(steps.milestones) == recipe.milestones
     assert (steps.gamma, steps.end) == (0.1, recipe.length)
 
@@ -118,7 +117,7 @@ def detection(recipe: Recipe, cfg: Config):
     (resize,), (coarse, crop, fine) = steps['RandomChoice'].transforms
     for step in (resize, fine):
         assert step.scales == [(side, 1333) for side in SIDES]
-    longest = 4200 if recipe.model == 'DINO' else 1333
+    longest = 4200 if dino else 1333
     assert coarse.scales == [(side, longest) for side in (400, 500, 600)]
     assert (crop.crop_type, crop.crop_size) == ('absolute_range', (384, 600))
     assert 'Resize' not in steps
@@ -238,6 +237,38 @@ def test_exempt_from_decay():
     exempt = [n for n, _ in model.named_parameters() if 'norm' in n]
     assert len(exempt) == 2 * (2 * 13 + 4 + 4)
     assert not any('bn' in name for name in exempt)
+
+
+def test_dino_is_detrex_s():
+    """Settings in which mmdet's recipe differs from detrex's for Swin."""
+    cfg = load('dino_smt_s_1x')
+    cfg.model.backbone.init_cfg = None
+    model = build(cfg, 'meta')
+    encoding = model.positional_encoding
+    assert (encoding.temperature, encoding.offset) == (10000, -0.5)
+    assert encoding.normalize and encoding.scale == pytest.approx(2 * torch.pi)
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.filter_cfg.filter_empty_gt is True
+    assert cfg.train_dataloader.sampler.type == 'InfiniteSampler'
+    saving = cfg.default_hooks.checkpoint
+    assert (saving.by_epoch, saving.interval) == (False, 5000)
+    assert cfg.log_processor.by_epoch is False
+
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    groups = {id(g['params'][0]): g for g in optimizer.param_groups}
+    norms = [
+        module
+        for module in model.modules()
+        if 'Norm' in type(module).__name__ and list(module.parameters())
+    ]
+    exempt = {id(p) for norm in norms for p in norm.parameters()}
+    assert sum(isinstance(norm, torch.nn.GroupNorm) for norm in norms) == 4
+    for name, param in model.named_parameters():
+        group = groups[id(param)]
+        decay = 0 if id(param) in exempt else 1e-4
+        rate = 1e-5 if name.startswith('backbone.') else 1e-4
+        assert group['weight_decay'] == pytest.approx(decay), name
+        assert group['lr'] == pytest.approx(rate), name
 
 
 def test_no_decay_of_biases_and_flat_weights():

@@ -12,7 +12,6 @@ from mmsmt.rehearsal import schedule
         ('mask_rcnn_smt_s_1x', 12, [8, 11]),
         ('mask_rcnn_smt_s_3x', 12, [9, 11]),
         ('mask_rcnn_smt_s_3x', 4, [2, 3]),
-        ('dino_smt_s_1x', 6, [5]),
     ],
 )
 def test_steps_at_the_corresponding_points(name, length, milestones):
@@ -36,6 +35,13 @@ def test_iterations_and_accumulation():
     warmup, poly = cfg.param_scheduler
     # The warm-up multiplies the decay.
     assert (warmup.end, poly.begin, poly.end) == (2, 0, 40)
+
+    cfg = load('dino_smt_s_1x')
+    assert schedule.shorten_schedule(cfg, 6) == 2
+    assert cfg.train_cfg.max_iters == 12
+    (steps,) = cfg.param_scheduler
+    assert (steps.milestones, steps.end) == ([11], 12)
+    assert cfg.default_hooks.checkpoint.interval == 1
 
     cfg = load('smt_l_in22k')
     cfg.optim_wrapper.accumulative_counts = 4
