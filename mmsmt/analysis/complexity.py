@@ -31,7 +31,7 @@ from mmcv.ops import multi_scale_deform_attn
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmsmt.models.smt import Stem
+from mmsmt.models.embedding import Stem
 
 # Numbers of proposals with which MMDetection 2 counted two-stage detectors.
 BOX_PROPOSALS = 1000

@@ -17,6 +17,16 @@ def nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
+class Concatenation(nn.Module):
+    """Heads side by side, in place of an aggregation (Table 8)."""
+
+    bn = None
+
+    def forward(self, *heads: Tensor) -> Tensor:
+        """Join N maps (B, C / N, H, W) to (B, C, H, W)."""
+        return torch.cat(heads, 1)
+
+
 class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of a (B, C, H, W) map."""
 

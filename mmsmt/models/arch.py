@@ -1,8 +1,19 @@
 """Archs of SMT (Table 13), and checks of user-defined ones."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 
 from .checks import check_int
+
+AGGREGATIONS = ('saa', 'none')
+STACKINGS: dict[str, Callable[[int, int], bool]] = {
+    'alternate': lambda block, depth: block % 2 == 0,
+    'halves': lambda block, depth: block < depth / 2,
+    'sam': lambda block, depth: True,
+    'msa': lambda block, depth: False,
+}
+"""Whether a block of the third stage is a SAM block, by number of the block
+and of all blocks (Section 3.3, Table 9)."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +29,11 @@ class Arch:
         sam_heads (int): Heads N of the mixed convolution (Eq. 1).
         expand_ratio (int): Expansion of the aggregation (Eq. 2).
         msa_heads (tuple[int, int]): Attention heads of stages 3 and 4.
+        aggregation (str): ``saa``, or ``none``: the heads of the mixed
+            convolution side by side are the modulator (Table 8).
+        stacking (str): Blocks of the third stage (Table 9): ``alternate``
+            SAM and MSA blocks, first SAM then MSA ``halves``, or all ``sam``
+            or ``msa``.
 
     Raises:
         TypeError: A value that must be an int is of another type.
@@ -32,6 +48,8 @@ class Arch:
     sam_heads: int = 4
     expand_ratio: int = 2
     msa_heads: tuple[int, ...] = (8, 16)
+    aggregation: str = 'saa'
+    stacking: str = 'alternate'
 
     def __post_init__(self) -> None:
         for name, length in dict(
@@ -59,6 +77,14 @@ class Arch:
                 "arch['stem_kernel_size'] must be odd, got "
                 f'{self.stem_kernel_size}'
             )
+        for name, choices in dict(
+            aggregation=AGGREGATIONS, stacking=STACKINGS
+        ).items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"arch['{name}'] must be one of {', '.join(choices)}, got "
+                    f'{getattr(self, name)!r}'
+                )
         sam, msa = self.sam_heads, self.msa_heads
         heads = [(sam,), (sam,), (sam, msa[0]), (msa[1],)]
         for dims, divisors in zip(self.embed_dims, heads):
@@ -68,6 +94,12 @@ class Arch:
                     f'of heads: sam_heads {sam} in stages 1 to 3, msa_heads '
                     f'{msa} in stages 3 and 4'
                 )
+
+    def is_sam(self, stage: int, block: int) -> bool:
+        """Check whether a block, of a stage 0 to 3, is a SAM block."""
+        if stage == 2:
+            return STACKINGS[self.stacking](block, self.depths[2])
+        return stage < 2
 
 
 ARCHS: dict[str, Arch] = {
@@ -100,6 +132,9 @@ not the 6.5 M of Table 14, and no weights exist.
 def parse_arch(arch: str | dict | Arch) -> Arch:
     """Find an arch by name, or check one given as a dict.
 
+    A dict has the arguments of :class:`Arch`, or changes an arch by name:
+    ``dict(base='tiny', sam_heads=1)``.
+
     Raises:
         TypeError: The arch is neither, or a value is of the wrong type.
         ValueError: The name or a key is unknown, a key is missing, or a value
@@ -118,13 +153,17 @@ def parse_arch(arch: str | dict | Arch) -> Arch:
         raise TypeError(
             f'arch must be a str or a dict, got {type(arch).__name__}'
         )
+    if 'base' in arch:
+        changes = dict(arch)
+        arch = dict(asdict(parse_arch(changes.pop('base'))), **changes)
     names = [field.name for field in fields(Arch)]
     required, optional = names[:4], names[4:]
     missing = [name for name in required if name not in arch]
     unknown = [name for name in arch if name not in names]
     if missing or unknown:
         raise ValueError(
-            f'An arch dict has the keys {", ".join(required)} and may have '
-            f'{", ".join(optional)}; missing: {missing}, unknown: {unknown}'
+            f'An arch dict has the keys {", ".join(required)}, or base, and '
+            f'may have {", ".join(optional)}; missing: {missing}, unknown: '
+            f'{unknown}'
         )
     return Arch(**arch)

@@ -23,79 +23,22 @@ from mmsmt.execution import run
 from mmsmt.layers.attention import attention
 from mmsmt.layers.conv import conv_bn, conv_plus_input, is_local
 from mmsmt.layers.linear import linear, linear_heads, linear_parts
-from mmsmt.layers.maps import LayerNorm2d, interleave, layer_scale
+from mmsmt.layers.maps import (
+    Concatenation,
+    LayerNorm2d,
+    interleave,
+    layer_scale,
+)
 from mmsmt.registry import MODELS
 
 from .arch import ARCHS, Arch, parse_arch
 from .checks import check_images, check_int, check_rates, parse_out_indices
+from .embedding import PatchEmbed, Stem
 from .freezing import FreezableBackbone
 from .init import smt_init_first, strict_init_cfg
 from .state_dict import layer_depth, rename_on_load
 
 ConfigType = dict[str, Any]
-
-
-class Stem(nn.Module):
-    """Stem with maps at stride 4: conv, BN, ReLU, conv, LN (Table 13).
-
-    Args:
-        in_channels (int): Channels of the image.
-        embed_dims (int): Channels of the first stage.
-        kernel_size (int): Kernel size of the first convolution, 3 or 7.
-        norm_cfg (dict): Batch norm between the convolutions.
-        with_cp (bool): Recompute the stem in the backward pass.
-    """
-
-    halo = None  # never computed in bands
-
-    def __init__(
-        self,
-        in_channels: int,
-        embed_dims: int,
-        kernel_size: int,
-        norm_cfg: ConfigType,
-        with_cp: bool,
-    ) -> None:
-        super().__init__()
-        self.with_cp = with_cp
-        self.conv1 = nn.Conv2d(
-            in_channels,
-            embed_dims,
-            kernel_size,
-            stride=2,
-            padding=kernel_size // 2,
-            bias=False,
-        )
-        self.bn = build_norm_layer(norm_cfg, embed_dims)[1]
-        self.conv2 = nn.Conv2d(embed_dims, embed_dims, 2, stride=2)
-        self.norm = LayerNorm2d(embed_dims, eps=1e-5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed (B, in_channels, H, W) as (B, C, ceil(H / 2) // 2, ...)."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        return run(self._embed, x, self, self)
-
-    def _embed(self, x: Tensor) -> Tensor:
-        x = conv_bn(self.conv1, self.bn, x, relu=True)
-        return self.norm(self.conv2(x))
-
-
-class PatchEmbed(nn.Module):
-    """Downsampling between stages: conv 3x3 stride 2, then LN.
-
-    Args:
-        in_channels (int): Channels of the previous stage.
-        embed_dims (int): Channels of the next stage.
-    """
-
-    def __init__(self, in_channels: int, embed_dims: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, embed_dims, 3, stride=2, padding=1)
-        self.norm = LayerNorm2d(embed_dims, eps=1e-5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, embed_dims, ceil(H / 2), ...)."""
-        return self.norm(self.proj(x))
 
 
 class MultiHeadMixedConv(nn.Module):
@@ -159,7 +102,8 @@ class ScaleAwareAggregation(nn.Module):
 class ScaleAwareModulation(nn.Module):
     """SAM: product of the value and a modulator by MHMC and SAA (Eq. 3).
 
-    The arguments are those of :class:`ScaleAwareAggregation`.
+    The arguments are those of :class:`ScaleAwareAggregation`, and
+    ``aggregation`` of :class:`mmsmt.models.arch.Arch`.
     """
 
     def __init__(
@@ -169,21 +113,27 @@ class ScaleAwareModulation(nn.Module):
         expand_ratio: int,
         norm_cfg: ConfigType,
         act_cfg: ConfigType,
+        aggregation: str = 'saa',
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.v = nn.Linear(embed_dims, embed_dims)
         self.s = nn.Linear(embed_dims, embed_dims)
         self.mhmc = MultiHeadMixedConv(embed_dims, num_heads)
-        self.saa = ScaleAwareAggregation(
-            embed_dims, num_heads, expand_ratio, norm_cfg, act_cfg
+        self.saa = (
+            ScaleAwareAggregation(
+                embed_dims, num_heads, expand_ratio, norm_cfg, act_cfg
+            )
+            if aggregation == 'saa'
+            else Concatenation()
         )
         self.proj = nn.Linear(embed_dims, embed_dims)
 
     @property
     def halo(self) -> int | None:
         """Rows above and below that a row depends on, or None for all."""
-        return self.num_heads if is_local(self.saa.bn) else None
+        bn = self.saa.bn
+        return self.num_heads if bn is None or is_local(bn) else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
@@ -315,8 +265,8 @@ class SMT(FreezableBackbone):
     Args:
         arch (str | dict): ``tiny``, ``small``, ``small-paper``, ``base`` or
             ``large`` (see :data:`mmsmt.models.arch.ARCHS`), or a dict of the
-            arguments of :class:`mmsmt.models.arch.Arch`. Defaults to
-            ``'tiny'``.
+            arguments of :class:`mmsmt.models.arch.Arch`, or of changes to an
+            arch: ``dict(base='tiny', sam_heads=1)``. Defaults to ``'tiny'``.
         in_channels (int): Channels of the input image. Defaults to 3.
         out_indices (Sequence[int]): Stages to return, 0 to 3. Stages after
             the last one are not built. Defaults to (0, 1, 2, 3).
@@ -406,13 +356,14 @@ class SMT(FreezableBackbone):
             blocks = ModuleList()
             mixer: nn.Module
             for j in range(self.depths[i]):
-                if i < 2 or (i == 2 and j % 2 == 0):
+                if sizes.is_sam(i, j):
                     mixer = ScaleAwareModulation(
                         dims,
                         sizes.sam_heads,
                         sizes.expand_ratio,
                         norm_cfg,
                         act_cfg,
+                        sizes.aggregation,
                     )
                 else:
                     heads = sizes.msa_heads[i - 2]

@@ -223,36 +223,6 @@ def test_in_channels():
 
 
 @pytest.mark.parametrize(
-    'arch, error, words',
-    [
-        ('smal', ValueError, 'tiny, small, small-paper, base, large'),
-        (7, TypeError, 'str or a dict'),
-        ({}, ValueError, 'missing.*embed_dims'),
-        ({**SMALL_ARCH, 'heads': 4}, ValueError, "unknown: \\['heads'\\]"),
-        ({**SMALL_ARCH, 'depths': (1, 1, 1)}, ValueError, '4 positive'),
-        ({**SMALL_ARCH, 'depths': (1, 1, 1, 0)}, ValueError, '4 positive'),
-        ({**SMALL_ARCH, 'depths': (1, 1, 1.5, 1)}, TypeError, 'an int'),
-        ({**SMALL_ARCH, 'depths': '1111'}, ValueError, '4 positive'),
-        (
-            {**SMALL_ARCH, 'embed_dims': (33, 64, 128, 256)},
-            ValueError,
-            'divide by',
-        ),
-        (
-            {**SMALL_ARCH, 'embed_dims': (32, 64, 128, 200)},
-            ValueError,
-            'divide by',
-        ),
-        ({**SMALL_ARCH, 'stem_kernel_size': 4}, ValueError, 'odd'),
-        ({**SMALL_ARCH, 'sam_heads': 0}, ValueError, '>= 1'),
-    ],
-)
-def test_wrong_arch(arch, error, words):
-    with pytest.raises(error, match=words):
-        SMT(arch)
-
-
-@pytest.mark.parametrize(
     'args, error, words',
     [
         (dict(out_indices=(0, 4)), ValueError, '0 to 3'),
