@@ -29,7 +29,9 @@ COMMANDS = {
     'benchmark': 'mmsmt.benchmark.command',
     'soak': 'mmsmt.benchmark.soak',
     'demo': 'mmsmt.demo.command',
+    'compare': 'mmsmt.compare.command',
     'digits': 'mmsmt.data.digits_command',
+    'trees': 'mmsmt.compare.trees',
 }
 WITHOUT_TORCH = ('doctor', 'digits')
 SUMMARIES = {
@@ -47,7 +49,9 @@ SUMMARIES = {
     'benchmark': 'measure time and memory of backbones',
     'soak': 'record memory and open files of a long run',
     'demo': 'train Mask R-CNN with SMT-T on handwritten digits',
+    'compare': 'train a model with several backbones, and compare',
     'digits': 'write digits in the layout of COCO, ADE20K or ImageNet',
+    'trees': 'write photographs of trees from above, for comparisons',
 }
 
 

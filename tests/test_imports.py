@@ -20,6 +20,7 @@ LAYERS = """
     runtimes
     launch hooks tta layer_decay
     rehearsal deploy export figures report benchmark demo
+    compare
     integration
     doctor cli __main__ checkpoints datasets
     __init__

@@ -49,16 +49,15 @@ def run_with_progress(
 def describe_progress(log: str, epochs: int) -> str:
     """Summarize a log of mmengine in one line."""
     steps = re.findall(
-        r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].* eta: ([\d:]+)'
-        r'.* loss: ([\d.]+)',
+        r'(?:Epoch|Iter)\(train\)\s+(?:\[(\d+)\])?\[\s*(\d+)/\s*(\d+)\]'
+        r'.* eta: ([\d:]+).* loss: ([\d.]+)',
         log,
     )
     if not steps:
         return 'Starting'
     epoch, done, total, left, loss = steps[-1]
+    where = f'epoch {epoch} of {epochs}' if epoch else f'iteration {done}'
+    if log.rfind('(val)') > log.rfind('(train)'):
+        return f'Evaluating after {where}'
     percent = 100 * int(done) // int(total)
-    text = f'Training: epoch {epoch} of {epochs}, {percent:3d} %'
-    text += f', loss {loss}, {left} left'
-    if log.rfind('Epoch(val)') > log.rfind('Epoch(train)'):
-        text = f'Evaluating after epoch {epoch} of {epochs}'
-    return text
+    return f'Training: {where}, {percent:3d} %, loss {loss}, {left} left'

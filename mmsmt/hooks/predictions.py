@@ -204,6 +204,7 @@ def _describe_run(runner: Runner) -> dict:
         device=device,
         processes=get_world_size(),
         seed=runner.seed,
+        iterations=runner.max_iters,
         python=platform.python_version(),
         versions=installed(),
     )

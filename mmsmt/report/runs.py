@@ -64,13 +64,22 @@ class RunLog:
         validated = [line.get('step', 0) for line in self.scores]
         return int(max([0, *logged, *validated]))
 
-    def seconds(self) -> float:
-        """Return the time of the logged iterations."""
+    def iteration_of(self, step: float) -> int:
+        """Return the iterations until an epoch's end, or those of a step."""
+        unit, total = self.total
+        if unit == 'iter':
+            return int(step)
+        return round(step / total * self.info.get('iterations', 0))
+
+    def seconds(self, until: float = math.inf) -> float:
+        """Return the time of the logged iterations, until one."""
         last, total = 0, 0.0
         for line in self.training:
-            step = line.get('iter', 0)
+            step = min(line.get('iter', 0), until)
             total += max(0, step - last) * line.get('time', 0)
             last = step
+        if self.training and last < until < math.inf:
+            total += (until - last) * self.training[-1].get('time', 0)
         return total
 
 

@@ -1,0 +1,1 @@
+"""Compare backbones in one model, trained from scratch alike."""

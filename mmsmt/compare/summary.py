@@ -1,0 +1,182 @@
+"""Tables and curves of a comparison."""
+
+import json
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import torch
+
+from mmsmt.environment import cpu_name, installed
+from mmsmt.runs.files import finish, partial_path, write_text
+
+from .trials import SCORES, Trial
+
+TITLES = dict(zip(SCORES, ('box AP', 'mask AP', 'mIoU', 'top-1'), strict=True))
+
+
+def group(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+    """Return the runs by backbone."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.name, []).append(trial)
+    return groups
+
+
+def format_spread(values: Sequence[float], digits: int) -> str:
+    """Write mean and standard deviation (of a sample), if there are more."""
+    text = f'{statistics.mean(values):.{digits}f}'
+    if len(values) > 1:
+        text += f' ± {statistics.stdev(values):.{digits}f}'
+    return text
+
+
+def format_table(trials: Sequence[Trial], parameters: dict[str, float]) -> str:
+    """Write a table in Markdown, best backbone first.
+
+    Args:
+        trials (Sequence[Trial]): Finished runs.
+        parameters (dict[str, float]): Parameters of the models, in millions.
+    """
+    names = [name for name in SCORES if name in trials[0].last]
+    header = ['backbone', 'parameters', 'learning rate', 'seeds']
+    header += [TITLES[name] for name in names]
+    header += ['ms per image', 'minutes']
+    rows = []
+    groups = group(trials)
+    for name in sorted(
+        groups,
+        key=lambda n: -statistics.mean(t.last[names[0]] for t in groups[n]),
+    ):
+        runs = groups[name]
+        last = [run.points[-1] for run in runs]
+        speeds = [1000 * point.seconds / point.images for point in last]
+        rows.append(
+            [
+                name,
+                f'{parameters[name]:.2f} M',
+                f'{runs[0].rate:g}',
+                str(len(runs)),
+                *(
+                    # mIoU and top-1 are logged in percent, AP as a fraction
+                    format_spread(
+                        [run.last[key] for run in runs],
+                        3 if key.startswith('coco') else 1,
+                    )
+                    for key in names
+                ),
+                format_spread(speeds, 0),
+                format_spread([point.seconds / 60 for point in last], 1),
+            ]
+        )
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in lines)
+
+
+def write_results(
+    folder: Path,
+    trials: Sequence[Trial],
+    tried: Sequence[Trial],
+    parameters: dict[str, float],
+    settings: dict,
+) -> str:
+    """Write ``results.json``, ``results.md`` and ``curves.png``.
+
+    Args:
+        folder (Path): Folder of the comparison.
+        trials (Sequence[Trial]): Finished runs, one rate for each backbone.
+        tried (Sequence[Trial]): Finished runs with other learning rates.
+        parameters (dict[str, float]): Parameters of the models, in millions.
+        settings (dict): What the comparison was asked for.
+
+    Returns:
+        str: The text of ``results.md``.
+    """
+    versions = installed()
+    machine = dict(
+        device=torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f'{cpu_name()}, {os.cpu_count()} CPUs',
+        threads=torch.get_num_threads(),
+        versions=versions,
+    )
+    write_text(
+        folder / 'results.json',
+        json.dumps(
+            dict(
+                settings=settings,
+                machine=machine,
+                parameters=parameters,
+                runs=[asdict(trial) for trial in (*trials, *tried)],
+            ),
+            default=str,
+            indent=1,
+        ),
+    )
+    packages = ', '.join(f'{name} {text}' for name, text in versions.items())
+    lines = [format_table(trials, parameters), '']
+    lines.append(
+        'Last validation; mean ± standard deviation over seeds '
+        f'{", ".join(map(str, settings["seeds"]))}. Time of training alone. '
+        f'{machine["device"]}, {machine["threads"]} threads; {packages}.'
+    )
+    score = next(name for name in SCORES if name in trials[0].last)
+    for name in parameters:
+        rates = {
+            trial.rate: trial.last[score]
+            for trial in (*trials, *tried)
+            if trial.name == name and trial.seed == settings['seeds'][0]
+        }
+        if len(rates) > 1:
+            pairs = sorted(rates.items())
+            found = ', '.join(f'{r:g}: {v:.3f}' for r, v in pairs)
+            lines.append(f'- {name}, {TITLES[score]} by rate: {found}')
+    text = '\n'.join(lines) + '\n'
+    write_text(folder / 'results.md', text)
+    draw_curves(trials, score, folder / 'curves.png')
+    return text
+
+
+def draw_curves(trials: Sequence[Trial], score: str, path: Path) -> None:
+    """Draw a score over images and over time: means, and lowest to highest.
+
+    Args:
+        trials (Sequence[Trial]): Finished runs.
+        score (str): Logged name of the score.
+        path (Path): The picture, PNG or SVG.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+    for number, (name, runs) in enumerate(group(trials).items()):
+        color = plt.get_cmap('tab10')(number % 10)
+        columns = list(zip(*(run.points for run in runs)))
+        means = [
+            statistics.mean(p.scores[score] for p in column)
+            for column in columns
+        ]
+        low = [min(p.scores[score] for p in column) for column in columns]
+        high = [max(p.scores[score] for p in column) for column in columns]
+        images = [column[0].images for column in columns]
+        minutes = [
+            statistics.mean(p.seconds for p in column) / 60
+            for column in columns
+        ]
+        for axes, steps in zip(panels, (images, minutes)):
+            axes.plot(steps, means, 'o-', color=color, label=name)
+            axes.fill_between(steps, low, high, color=color, alpha=0.15)
+    panels[0].set(xlabel='training images seen', ylabel=TITLES[score])
+    panels[1].set(xlabel='minutes of training')
+    for axes in panels:
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+    panels[0].legend()
+    figure.tight_layout()
+    figure.savefig(partial_path(path), dpi=120, format=path.suffix[1:])
+    finish(path)
+    plt.close(figure)

@@ -1,0 +1,140 @@
+"""One command trains, resumes, chooses rates and sums up."""
+
+import json
+import sys
+
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmsmt.compare import command, summary, trials
+from mmsmt.compare.trials import Point, Trial
+from mmsmt.errors import UserError
+
+pytestmark = pytest.mark.one_stack
+
+CONFIG = 'configs/demo/mask_rcnn_smt_t_digits.py'
+SMALL = dict(
+    embed_dims=(32, 64, 128, 256),
+    depths=(1, 1, 1, 1),
+    mlp_ratios=(2, 2, 2, 2),
+    stem_kernel_size=3,
+)
+OWN = dict(
+    small=dict(type='mmsmt.SMT', arch=SMALL),
+    resnet=dict(type='mmdet.ResNet', depth=18, norm_eval=False),
+)
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / 'own.py'
+    path.write_text(f'backbones = {OWN!r}')
+    return path
+
+
+@pytest.mark.slow
+def test_runs(tool_of, root, coco, own, tmp_path, fork, monkeypatch):
+    """Two backbones; what is done is not done again; other settings."""
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, 'executable', fork)
+    work_dir = tmp_path / 'work'
+    line = ['compare', CONFIG, '--work-dir', work_dir, '--add', own]
+    line += ['--backbones', *OWN, '--data-root', coco, '--cfg-options']
+    line += ['train_dataloader.batch_size=2', 'train_cfg.max_epochs=1']
+    line += ['param_scheduler.1.end=1']
+    calls = []
+    run = trials.run_with_progress
+
+    def count(command, what, log, length):
+        calls.append(what)
+        if what.startswith('resnet') and len(calls) == 2:
+            raise KeyboardInterrupt
+        run(command, what, log, length)
+
+    monkeypatch.setattr(trials, 'run_with_progress', count)
+    status, output = tool_of(*line, '--seeds', 5)
+    assert status == 1 and 'The same command goes on from here' in output
+    status, output = tool_of(*line, '--seeds', 5)
+    assert status == 0, output
+    assert calls == ['small, seed 5', 'resnet, seed 5', 'resnet, seed 5']
+    assert '| small |' in output and '| resnet |' in output
+    with Image.open(work_dir / 'curves.png') as picture:
+        assert picture.size[0] > 1000
+    found = json.loads((work_dir / 'results.json').read_text())
+    first, second = found['runs']
+    assert (first['name'], second['name']) == ('small', 'resnet')
+    for entry in (first, second):
+        (point,) = entry['points']
+        assert point['images'] == 4 and point['seconds'] > 0
+        assert set(point['scores']) == {'coco/bbox_mAP', 'coco/segm_mAP'}
+    folder = work_dir / 'small/lr_0.003/seed_5'
+    (ran,) = folder.glob('*/vis_data/config.py')
+    assert Config.fromfile(ran).randomness.seed == 5
+
+    status, output = tool_of(*line[:-1], 'param_scheduler.1.end=2')
+    assert status == 1 and 'is of a comparison with other settings' in output
+    status, output = tool_of(*line, '--seeds', 1, 1)
+    assert status == 2 and 'a seed is given twice' in output
+
+
+def test_choice_of_rates(tool_of, root, coco, own, tmp_path, monkeypatch):
+    """The first seed tries all; each backbone goes on with its best."""
+    best = dict(small=0.001, resnet=0.01)
+    ran = []
+
+    def fake(trial: Trial, options):
+        ran.append((trial.name, trial.seed, trial.rate))
+        good = trial.rate == best[trial.name]
+        value = 0.2 + 0.1 * good + 0.01 * trial.seed
+        scores = {'coco/bbox_mAP': value, 'coco/segm_mAP': value / 2}
+        trial.points = [
+            Point(400, 10.0, dict.fromkeys(scores, 0.01)),
+            Point(800, 20.0, scores),
+        ]
+
+    monkeypatch.setattr(command, 'train', fake)
+    monkeypatch.chdir(root)
+    status, output = tool_of(
+        *('compare', CONFIG, '--work-dir', tmp_path / 'w', '--add', own),
+        *('--backbones', *OWN, '--data-root', coco),
+        *('--lr', 0.001, 0.01, '--seeds', 0, 3),
+    )
+    assert status == 0, output
+    assert ran == [
+        *(('small', 0, rate) for rate in (0.001, 0.01)),
+        *(('resnet', 0, rate) for rate in (0.001, 0.01)),
+        ('small', 3, 0.001),
+        ('resnet', 3, 0.01),
+    ]
+    row = next(ln for ln in output.splitlines() if ln.startswith('| resnet'))
+    assert '| 0.01 | 2 | 0.315 ± 0.021 | 0.158 ± 0.011 | 25 ± 0 |' in row
+    assert '- resnet, box AP by rate: 0.001: 0.200, 0.01: 0.300' in output
+    assert (tmp_path / 'w/results.md').read_text() in output
+
+
+def test_percent_and_single_runs(tmp_path):
+    """mIoU and top-1 are logged in percent; one run has no spread."""
+    trial = Trial('smt-t', tmp_path / 'c.py', 0, 1e-4, tmp_path)
+    trial.points = [Point(100, 5.0, {'mIoU': 41.27})]
+    text = summary.format_table([trial], {'smt-t': 41.3})
+    assert '| smt-t | 41.30 M | 0.0001 | 1 | 41.3 | 50 | 0.1 |' in text
+
+
+def test_unfinished_runs(tmp_path):
+    assert trials.read_points(tmp_path / 'none') == []
+    with pytest.raises(UserError, match='no validation'):
+        command.main(_arguments(tmp_path))
+
+
+def _arguments(tmp_path):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(
+        [
+            *(CONFIG, '--work-dir', str(tmp_path), '--cfg-options'),
+            *('val_dataloader=None', 'val_evaluator=None', 'val_cfg=None'),
+        ]
+    )
