@@ -5,17 +5,19 @@ Each start of a run, resumed or not, has its own folder, named by the time::
     work_dir/TIME/vis_data/scalars.json   a line for each validation, and more
     work_dir/TIME/vis_data/config.py      the config that ran
     work_dir/TIME/TIME.json               the result of a test
+    work_dir/TIME/run.json                hashes of annotations, and more
 """
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.config import Config
 
 from mmsmt.analysis.paper import TTA
+from mmsmt.runs.records import RUN
 
 
 class Score(NamedTuple):
@@ -30,6 +32,30 @@ class Score(NamedTuple):
     values: dict[str, float]
 
 
+COCO = {
+    'train': '610fce4944abdeb15354cc7653338055'
+    '29359d12d88f2f711393ca586901d01d',
+    'val': 'e8c7f7908f1d7278341fae127d0da654f102f11bd7b21d8aeefa635b8c810b6f',
+}
+"""SHA-256 of COCO's ``instances_{train,val}2017.json``."""
+
+
+class Test(NamedTuple):
+    """Result of the last test of a kind.
+
+    Args:
+        values (dict[str, float]): Scores in per cent, by logged name; with
+            test-time augmentation names start with ``tta/``.
+        checkpoint (str | None): Name of the file that was tested.
+        coco (bool | None): True on COCO's validation set, None if the test
+            did not record its annotations.
+    """
+
+    values: dict[str, float]
+    checkpoint: str | None = None
+    coco: bool | None = None
+
+
 class Run(NamedTuple):
     """A run with all its resumptions.
 
@@ -37,18 +63,22 @@ class Run(NamedTuple):
         unit (str): ``epoch`` or ``iteration``.
         total (int): Number of epochs or iterations in the config.
         scores (tuple[Score]): Validations, in order.
-        tested (dict[str, float]): The last test with test-time augmentation;
-            names start with ``tta/``.
+        test (Test | None): The last test.
+        tta (Test | None): The last one with test-time augmentation.
         data_root (str | None): Folder of the data.
         arch (str | None): Arch of the backbone.
+        coco (bool | None): True if it trains and validates on COCO 2017, None
+            if it did not record its annotations.
     """
 
     unit: str
     total: int
     scores: tuple[Score, ...]
-    tested: dict[str, float]
+    test: Test | None
+    tta: Test | None
     data_root: str | None
     arch: str | None
+    coco: bool | None = None
 
     @property
     def finished(self) -> bool:
@@ -75,25 +105,25 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
     """
     epochs = cfg.train_cfg.get('max_epochs')
     scores: dict[int, dict[str, float]] = {}
-    tested: dict[str, float] = {}
-    ran = None
+    test = tta = ran = coco = None
     for folder in sorted(p for p in work_dir.glob('*') if p.is_dir()):
         log = folder / 'vis_data' / 'scalars.json'
         if log.is_file():
             ran = read_start_config(folder) or ran or Config()
+            coco = is_coco(folder, ('train', 'val'))
             # A repeated validation of a resumed run replaces the first.
             for line in iter_records(log):
                 values = _scores(line)
                 # Step 0 is a validation without training.
                 if values and line.get('step'):
                     scores[line['step']] = values
-        test = folder / f'{folder.name}.json'
-        if test.is_file() and 'module' in (
-            read_start_config(folder) or {}
-        ).get('model', {}):
-            for line in iter_records(test):
-                tested = {TTA + k: v for k, v in _scores(line).items()}
-    if ran is None and not tested:
+        for line in iter_records(folder / f'{folder.name}.json'):
+            found = _read_test(folder, _scores(line))
+            if any(name.startswith(TTA) for name in found.values):
+                tta = found
+            else:
+                test = found
+    if ran is None and not test and not tta:
         return None
     ran = ran or Config()
     dataset = (ran.get('train_dataloader') or {}).get('dataset') or {}
@@ -101,9 +131,44 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
         unit='epoch' if epochs else 'iteration',
         total=epochs or cfg.train_cfg.max_iters,
         scores=tuple(Score(step, scores[step]) for step in sorted(scores)),
-        tested=tested,
+        test=test,
+        tta=tta,
         data_root=dataset.get('data_root'),
         arch=ran.get('model', {}).get('backbone', {}).get('arch'),
+        coco=coco,
+    )
+
+
+def _read_test(folder: Path, values: dict[str, float]) -> Test:
+    cfg = read_start_config(folder) or Config()
+    if 'module' in cfg.get('model', {}):
+        values = {TTA + name: value for name, value in values.items()}
+    checkpoint = cfg.get('load_from')
+    return Test(
+        values,
+        Path(checkpoint).name if checkpoint else None,
+        is_coco(folder, ('test',)),
+    )
+
+
+def is_coco(folder: Path, splits: Iterable[str]) -> bool | None:
+    """Check whether a start read COCO's annotations, by their hashes.
+
+    Args:
+        folder (Path): Folder of the start, named by its time.
+        splits (Iterable[str]): Of ``train``, ``val`` and ``test``.
+
+    Returns:
+        bool | None: None if the start recorded none.
+    """
+    try:
+        recorded = json.loads((folder / RUN).read_text())['annotations']
+        hashes = {split: recorded[split]['sha256'] for split in splits}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return all(
+        value == COCO['train' if split == 'train' else 'val']
+        for split, value in hashes.items()
     )
 
 

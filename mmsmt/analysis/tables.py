@@ -5,9 +5,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from . import models
 from .complexity import count_complexity
-from .paper import Part, Row
+from .paper import TTA, Part, Row
 from .runs import Run, read_run
 
 NOTES = {
@@ -99,6 +101,7 @@ def read_row(
     except models.NotMeasured as reason:
         return dict(entry, state=str(reason))
     run = read_run(work_dirs / config, cfg)
+    entry['missing'] = find_missing(part, config, cfg, run)
     if run is None:
         return dict(entry, state='not run')
     entry.update(arch=run.arch, data_root=run.data_root)
@@ -124,16 +127,62 @@ def read_row(
         last = run.scores[-1]
         entry['best'] = dict(step=best.step, **compare(best.values))
         entry['last'] = dict(step=last.step, **compare(last.values))
-    if any(logged in run.tested for logged in part.metrics.values()):
-        entry['tested'] = compare(run.tested)
+    for kind in ('test', 'tta'):
+        test = getattr(run, kind)
+        if test and any(name in test.values for name in part.metrics.values()):
+            entry[kind] = dict(
+                checkpoint=test.checkpoint,
+                coco=test.coco,
+                **compare(test.values),
+            )
+    entry['coco'] = run.coco
     entry['state'] = describe_state(run)
     return entry
+
+
+def find_missing(
+    part: Part, config: str, cfg: Config, run: Run | None
+) -> list[str]:
+    """Return what is still to be done for a row's measured figures.
+
+    Args:
+        part (Part): The part of the paper's table.
+        config (str): Name of the row's config.
+        cfg (Config): The config.
+        run (Run | None): Its run.
+    """
+    file = f'configs/{config}.py'
+    plain = [m for m in part.metrics.values() if not m.startswith(TTA)]
+    tested = bool(
+        run and run.test and any(m in run.test.values for m in plain)
+    )
+    missing = []
+    if run is None or (not run.scores and not tested):
+        missing.append(f'training: bash tools/dist_train.sh {file} 8')
+    elif not run.finished and not tested:
+        after = run.scores[-1].step
+        missing.append(
+            f'{run.unit}s {after + 1} to {run.total}: bash '
+            f'tools/dist_train.sh {file} 8 --resume'
+        )
+    if run is not None and part.host == 'mmdet':
+        coco = run.coco if run.scores or not run.test else run.test.coco
+        if coco is False:
+            missing.append('COCO 2017: the run has other annotations')
+        elif coco is None:
+            missing.append('proof of COCO 2017: the run has no hashes')
+    views = [m for m in part.metrics.values() if m.startswith(TTA)]
+    if views and not (run and run.tta):
+        missing.append(
+            f'a test: bash tools/dist_test.sh {file} CHECKPOINT 8 --tta'
+        )
+    return missing
 
 
 def describe_state(run: Run) -> str:
     """Describe the progress of a run."""
     if not run.scores:
-        return 'no validation yet'
+        return 'tested only' if run.test else 'no validation yet'
     if run.finished:
         return 'finished'
     return f'unfinished: {run.unit} {run.scores[-1].step} of {run.total}'
@@ -169,6 +218,14 @@ def print_table(table: dict) -> None:
         for run in row.get('runs', []):
             lines += score_lines(row, run)
     print_aligned(lines, left=2)
+    lines = [
+        [f'{row["backbone"]} {run["schedule"]}', text]
+        for row in table['rows']
+        for run in row.get('runs', [])
+        for text in run.get('missing', ())
+    ]
+    if lines:
+        print_aligned([['missing', ''], *lines], left=2)
 
 
 def score_lines(row: dict, run: dict) -> list[list[str]]:
@@ -182,14 +239,21 @@ def score_lines(row: dict, run: dict) -> list[list[str]]:
     about = run['config']
     if run.get('arch'):
         about += f' ({run["arch"]}, {run["data_root"]})'
+    if run.get('coco') is False:
+        about += ', not on COCO'
     lines.append(['', f'{about}: {run["state"]}'])
-    for kind in ('best', 'last', 'tested'):
+    for kind in ('best', 'last', 'test', 'tta'):
         if kind not in run:
             continue
         found = run[kind]
-        name = f'{kind}, {run["unit"]} {found["step"]}'
-        if kind == 'tested':
-            name = 'last --tta test'
+        if 'step' in found:
+            name = f'{kind}, {run["unit"]} {found["step"]}'
+        else:
+            name = 'test' if kind == 'test' else '--tta test'
+            if found['checkpoint']:
+                name += f' of {found["checkpoint"]}'
+            if found['coco'] is False:
+                name += ', not on COCO'
         for label, values, form in (
             (name, found['scores'], '{:.1f}'),
             ('difference', found['difference'], '{:+.1f}'),

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
+from mmsmt.data.configured import is_local, iter_datasets
 from mmsmt.environment import cpu_name, installed
 from mmsmt.registry import HOOKS
-from mmsmt.runs.files import write_text
+from mmsmt.runs.files import hash_file, write_text
 from mmsmt.runs.records import PREDICTIONS, RUN
 
 WORST = 8
@@ -56,8 +57,9 @@ class PredictionHook(Hook):
         self._write_info(runner)
 
     def before_train(self, runner: Runner) -> None:
-        """Add the numbers of images."""
+        """Add the numbers of images, and the annotations' hashes."""
         self._info['images'] = len(runner.train_dataloader.dataset)
+        self._add_annotations(runner, ('train', 'val'))
         self._write_info(runner)
 
     def after_train(self, runner: Runner) -> None:
@@ -73,6 +75,12 @@ class PredictionHook(Hook):
             self._info['peak'] = round(peak, 2)
         self._write_info(runner)
 
+    def _add_annotations(self, runner: Runner, splits: Iterable[str]) -> None:
+        if is_main_process():
+            known = self._info.setdefault('annotations', {})
+            for split in splits:
+                known[split] = describe_annotations(runner.cfg, split)
+
     def _write_info(self, runner: Runner) -> None:
         if is_main_process():
             with _optional():
@@ -86,6 +94,8 @@ class PredictionHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Let the metric write its results."""
+        self._add_annotations(runner, ('test',))
+        self._write_info(runner)
         self._begin(runner, runner.test_evaluator, 'test')
 
     def after_val_iter(
@@ -208,6 +218,17 @@ def _describe_run(runner: Runner) -> dict:
         python=platform.python_version(),
         versions=installed(),
     )
+
+
+def describe_annotations(cfg: Config, split: str) -> dict[str, str]:
+    """Return the annotation file of a split and its SHA-256, if it has one."""
+    for dataset in iter_datasets(cfg, f'{split}_dataloader'):
+        file = dataset.get('ann_file')
+        if file and isinstance(file, str) and is_local(dataset):
+            path = Path(dataset.get('data_root') or '', file)
+            with contextlib.suppress(OSError):
+                return dict(file=str(path), sha256=hash_file(path))
+    return {}
 
 
 def find_differences(base: dict, other: dict, key: str = '') -> dict[str, str]:

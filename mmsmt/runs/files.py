@@ -1,6 +1,7 @@
 """Replace files in one step: after a crash the old or the new one is there."""
 
 import errno
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,15 @@ def write_text(path: Path, text: str) -> None:
     """Write or replace a small file in one step."""
     partial_path(path).write_text(text, 'utf-8')
     finish(path)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    state = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(1 << 20):
+            state.update(part)
+    return state.hexdigest()
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -18,7 +18,8 @@ from mmsmt import SMT
 from mmsmt.analysis import complexity, models
 from mmsmt.analysis.complexity import count, count_complexity
 from mmsmt.analysis.paper import PARTS, Part, Row
-from mmsmt.analysis.runs import read_run
+from mmsmt.analysis.runs import COCO, read_run
+from mmsmt.analysis.tables import read_row, score_lines
 
 # Counting --------------------------------------------------------------------
 
@@ -301,7 +302,70 @@ def test_multi_scale_test_is_told_apart(tmp_path):
     run = read_run(tmp_path, UPERNET)
     assert run.finished and run.unit == 'iteration'
     assert run.scores[-1].values == {'mIoU': 40.5}
-    assert run.tested == {'tta/mIoU': 41.5}
+    assert run.tta.values == {'tta/mIoU': 41.5}
+    assert run.test.values == {'mIoU': 40.5}
+
+
+def record(log, **hashes):
+    """Write the hashes of a start's annotations."""
+    content = {split: dict(sha256=value) for split, value in hashes.items()}
+    (log.parent.parent / 'run.json').write_text(
+        json.dumps(dict(annotations=content))
+    )
+
+
+def test_coco_is_told_by_its_hash(tmp_path):
+    """Both files; a run that recorded none is not known."""
+    log = start(tmp_path, '20240101_000000', [val(3, 0.5)])
+    assert read_run(tmp_path, MASK_RCNN).coco is None
+    record(log, **COCO)
+    assert read_run(tmp_path, MASK_RCNN).coco is True
+    record(log, **dict(COCO, val='0' * 64))
+    assert read_run(tmp_path, MASK_RCNN).coco is False
+
+
+MISSING = [
+    # lines, test, hashes of the run and of the test, what is missing
+    ([], None, None, None, ['training: bash tools/dist_train']),
+    ([val(30, 0.5)], None, COCO, None, ['epochs 31 to 36: .* --resume']),
+    ([val(36, 0.5)], None, COCO, None, []),
+    ([val(36, 0.5)], None, None, None, ['the run has no hashes']),
+    ([val(36, 0.5)], None, dict(COCO, train='1'), None, ['other annot']),
+    ([], 0.4, None, dict(test=COCO['val']), []),
+    ([], 0.4, None, dict(test='1'), ['other annotations']),
+]
+
+
+@pytest.mark.parametrize('lines, score, of_run, of_test, expected', MISSING)
+def test_missing(tmp_path, lines, score, of_run, of_test, expected):
+    """What fills a row: a whole run on COCO, or a test there."""
+    retinanet = part('RetinaNet')
+    folder = tmp_path / 'retinanet_smt_s_3x'
+    if lines:
+        log = start(folder, '20240101_000000', lines)
+        record(log, **(of_run or {}))
+    if score:
+        log = start(
+            folder, '20240102_000000', [], "load_from = 'a/epoch_36.pth'"
+        )
+        log.unlink()
+        record(log, **of_test)
+        result = folder / '20240102_000000' / '20240102_000000.json'
+        result.write_text(json.dumps({'coco/bbox_mAP': score}))
+    row = next(row for row in retinanet.rows if row.smt == 's')
+    entry = read_row(retinanet, row, '3x', 'retinanet_smt_s_3x', tmp_path)
+    assert len(entry['missing']) == len(expected)
+    for text, pattern in zip(entry['missing'], expected):
+        assert re.search(pattern, text)
+    if score:
+        assert entry['state'] == 'tested only'
+        assert entry['test']['checkpoint'] == 'epoch_36.pth'
+        assert entry['test']['scores']['AP^b'] == 40.0
+        paper = dict(scores={'3x': retinanet.scores(row, '3x')})
+        lines = score_lines(dict(backbone='SMT-S', paper=paper), entry)
+        text = str(lines)
+        assert 'test of epoch_36.pth' in text
+        assert ('not on COCO' in text) == bool(expected)
 
 
 # The tool --------------------------------------------------------------------

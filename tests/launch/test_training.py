@@ -1,5 +1,7 @@
 """The train command, on digits in COCO's layout, with unchanged configs."""
 
+import hashlib
+import json
 import re
 import shutil
 from importlib.util import find_spec
@@ -29,6 +31,12 @@ def test_train_says_what_runs(trained, coco):
     assert summary.index('Epoch(train)') > summary.index('not scaled')
     assert 'coco/bbox_mAP' in output and 'coco/segm_mAP' in output
     assert (work_dir / 'epoch_1.pth').is_file()
+    (record,) = work_dir.glob('*/run.json')
+    found = json.loads(record.read_text())['annotations']
+    for split in ('train', 'val'):
+        path = coco / f'annotations/instances_{split}2017.json'
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert found[split] == dict(file=str(path), sha256=digest)
 
 
 def test_run_is_not_overwritten(tool, coco, trained):
