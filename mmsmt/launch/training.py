@@ -34,7 +34,7 @@ from .cpu import fuse_optimizer
 from .processes import build_runner, connect_processes, launched_rank
 from .starting import Start, choose_start, protect
 from .tracking import TRACKERS, add_trackers
-from .trial import try_validation
+from .trial import TrialHook
 
 LONGEST = 600
 """Seconds that a report may take."""
@@ -107,7 +107,7 @@ def main(args: argparse.Namespace) -> None:
         )
         runner = build_runner(cfg)
         if not args.no_trial:
-            try_validation(runner)
+            runner.register_hook(TrialHook())
         runner.train()
     if not args.no_report:
         _write_report(cfg.work_dir)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.runner import FlexibleRunner, Runner
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from .config import LaunchError
@@ -26,25 +26,27 @@ SAVING = ('outfile_prefix', 'output_dir', 'out_file_path')
 """Settings of metrics that name files which they write."""
 
 
+class TrialHook(Hook):
+    """Hook that tries the validation when the model is built and loaded."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Try it; raise what :func:`try_validation` raises."""
+        try_validation(runner)
+
+
 def try_validation(runner: Runner) -> None:
     """Pass two batches through the validation and its metric.
 
     What no check of settings foresees fails here, not after an epoch. No hook
     is called, nothing is saved, and the random state is as before.
 
-    mmengine's ``FlexibleRunner`` builds its model in the training, and tries
-    then.
-
     Args:
-        runner (Runner): The runner, before its training.
+        runner (Runner): The runner, its weights initialized or loaded.
 
     Raises:
         LaunchError: The validation fails, or does not give the metric of
             ``save_best``.
     """
-    if isinstance(runner, FlexibleRunner) and isinstance(runner.model, dict):
-        runner.register_hook(_TrialHook())
-        return
     if runner._val_loop is None or not isinstance(
         runner._val_dataloader, dict
     ):
@@ -74,13 +76,6 @@ def try_validation(runner: Runner) -> None:
             f'save_best={absent[0]!r} is no metric of the validation, which '
             f'gives {", ".join(map(repr, metrics))}.'
         )
-
-
-class _TrialHook(Hook):
-    """Try the validation when the model is built, before the training."""
-
-    def before_train(self, runner: Runner) -> None:
-        try_validation(runner)
 
 
 class _FirstBatches:

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from mmengine.registry import METRICS
+from mmengine.registry import METRICS, MODELS
 from support import toy
 from support.runs import CONFIG, SHORT
 
@@ -117,6 +117,29 @@ class ImagesMetric(toy.ToyMetric):
     def compute_metrics(self, results):
         self.seen.append(self.img_ids)
         return super().compute_metrics(results)
+
+
+@MODELS.register_module(force=True)
+class ModelWithoutWeights(toy.ToyModel):
+    """One that cannot predict before its weights are initialized."""
+
+    ready = False
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        self.ready = True
+
+    def forward(self, *args, **kwargs):
+        assert self.ready
+        return super().forward(*args, **kwargs)
+
+
+def test_trial_has_the_initial_weights(tool_of, tmp_path):
+    """Sparse R-CNN's boxes have negative sizes before."""
+    changes = {'model.type': 'ModelWithoutWeights', 'train_cfg.max_epochs': 1}
+    config = toy.write_config(tmp_path / 'run.py', **changes)
+    status, text = tool_of('train', config, '--work-dir', tmp_path / 'run')
+    assert status == 0, text
 
 
 def test_trial_evaluates_its_images_only(tool_of, tmp_path):
