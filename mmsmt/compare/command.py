@@ -11,10 +11,16 @@ other seeds take its best.
 
 import argparse
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmsmt.errors import UsageError
-from mmsmt.launch.config import add_cfg_options, add_data_root, load_config
+from mmsmt.launch.config import (
+    add_cfg_options,
+    add_data_root,
+    load_config,
+    positive,
+)
 
 from .backbones import (
     BACKBONES,
@@ -24,7 +30,7 @@ from .backbones import (
     find_backbones,
 )
 from .summary import write_results
-from .trials import SCORES, Trial, train, write_config
+from .trials import SCORES, Trial, train_all, write_config
 
 DEFAULT = ('smt-t', 'resnet-50', 'swin-t', 'convnext-t', 'pvtv2-b2')
 
@@ -60,6 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision'
     )
+    parser.add_argument(
+        '--jobs',
+        type=positive,
+        default=1,
+        metavar='N',
+        help='runs at a time, on a GPU each or on a part of the cores '
+        '(default: 1)',
+    )
     add_data_root(parser)
     add_cfg_options(parser)
 
@@ -84,17 +98,10 @@ def main(args: argparse.Namespace) -> None:
     rates = args.lr or [base.optim_wrapper.optimizer.lr]
     options = ['--amp'] if args.amp else []
 
-    def run(name: str, seed: int, rate: float) -> Trial:
-        folder = configs[name].parent / f'lr_{rate:g}' / f'seed_{seed}'
-        trial = Trial(name, configs[name], seed, rate, folder)
-        print(f'{name}, seed {seed}, learning rate {rate:g}', flush=True)
-        try:
-            train(trial, options)
-        except KeyboardInterrupt:
-            raise CompareError(
-                'Interrupted. The same command goes on from here.'
-            ) from None
-        return trial
+    def make(name: str, seed: int, rate: float) -> Trial:
+        folder = f'lr_{rate:g}' + ('_amp' if args.amp else '')
+        work_dir = configs[name].parent / folder / f'seed_{seed}'
+        return Trial(name, configs[name], seed, rate, work_dir)
 
     settings = dict(
         config=args.config,
@@ -102,25 +109,36 @@ def main(args: argparse.Namespace) -> None:
         seeds=list(args.seeds),
         rates=rates,
         amp=args.amp,
+        jobs=args.jobs,
         cfg_options=args.cfg_options,
         data_root=args.data_root,
     )
-    chosen: list[Trial] = []
-    tried: list[Trial] = []
-    best: dict[str, float] = {}
-    # All backbones have the first seed before one has the second.
-    for seed in args.seeds:
-        for name in configs:
-            if name in best:
-                chosen.append(run(name, seed, best[name]))
-                continue
-            runs = [run(name, seed, rate) for rate in rates]
-            score = next(key for key in SCORES if key in runs[0].last)
-            first = max(runs, key=lambda trial: trial.last[score])
-            best[name] = first.rate
-            chosen.append(first)
-            tried += [trial for trial in runs if trial is not first]
-        text = write_results(
-            args.work_dir, chosen, tried, parameters, settings
-        )
+    first, *others = args.seeds
+    trials = [make(name, first, rate) for name in configs for rate in rates]
+    try:
+        train_all(trials, options, args.jobs)
+        chosen = choose_rates(trials)
+        best = {trial.name: trial.rate for trial in chosen}
+        # All backbones have a seed before one has the next.
+        for seed in others:
+            write_results(args.work_dir, chosen, trials, parameters, settings)
+            more = [make(name, seed, best[name]) for name in configs]
+            train_all(more, options, args.jobs)
+            chosen += more
+    except KeyboardInterrupt:
+        raise CompareError(
+            'Interrupted. The same command goes on from here.'
+        ) from None
+    text = write_results(args.work_dir, chosen, trials, parameters, settings)
     print(f'\n{text}\nCurves: {args.work_dir / "curves.png"}')
+
+
+def choose_rates(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the run with the best score of each backbone."""
+    best: dict[str, Trial] = {}
+    for trial in trials:
+        score = next(key for key in SCORES if key in trial.last)
+        other = best.setdefault(trial.name, trial)
+        if trial.last[score] > other.last[score]:
+            best[trial.name] = trial
+    return list(best.values())

@@ -82,7 +82,7 @@ def format_table(trials: Sequence[Trial], parameters: dict[str, float]) -> str:
 def write_results(
     folder: Path,
     trials: Sequence[Trial],
-    tried: Sequence[Trial],
+    first: Sequence[Trial],
     parameters: dict[str, float],
     settings: dict,
 ) -> str:
@@ -91,7 +91,8 @@ def write_results(
     Args:
         folder (Path): Folder of the comparison.
         trials (Sequence[Trial]): Finished runs, one rate for each backbone.
-        tried (Sequence[Trial]): Finished runs with other learning rates.
+        first (Sequence[Trial]): Finished runs of the first seed, with all
+            learning rates.
         parameters (dict[str, float]): Parameters of the models, in millions.
         settings (dict): What the comparison was asked for.
 
@@ -99,11 +100,12 @@ def write_results(
         str: The text of ``results.md``.
     """
     versions = installed()
+    others = [run for run in first if run not in trials]
     machine = dict(
         device=torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f'{cpu_name()}, {os.cpu_count()} CPUs',
-        threads=torch.get_num_threads(),
+        threads=max(1, torch.get_num_threads() // settings['jobs']),
         versions=versions,
     )
     write_text(
@@ -113,7 +115,7 @@ def write_results(
                 settings=settings,
                 machine=machine,
                 parameters=parameters,
-                runs=[asdict(trial) for trial in (*trials, *tried)],
+                runs=[asdict(run) for run in (*trials, *others)],
             ),
             default=str,
             indent=1,
@@ -124,14 +126,15 @@ def write_results(
     lines.append(
         'Last validation; mean ± standard deviation over seeds '
         f'{", ".join(map(str, settings["seeds"]))}. Time of training alone. '
-        f'{machine["device"]}, {machine["threads"]} threads; {packages}.'
+        f'{machine["device"]}, {machine["threads"]} threads, '
+        f'{settings["jobs"]} at a time; {packages}.'
     )
     score = next(name for name in SCORES if name in trials[0].last)
     for name in parameters:
         rates = {
             trial.rate: trial.last[score]
-            for trial in (*trials, *tried)
-            if trial.name == name and trial.seed == settings['seeds'][0]
+            for trial in first
+            if trial.name == name
         }
         if len(rates) > 1:
             pairs = sorted(rates.items())

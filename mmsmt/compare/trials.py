@@ -1,13 +1,17 @@
 """Train the configs of a comparison, one after the other, resuming."""
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Queue
 
 from mmengine.config import Config
 
 from mmsmt.demo.progress import run_with_progress
+from mmsmt.environment import count_cores, gpu_count
 from mmsmt.report.runs import ReportError, read_run_log
 from mmsmt.runs.files import write_text
 
@@ -75,12 +79,68 @@ def write_config(cfg: Config, path: Path) -> None:
         )
 
 
-def train(trial: Trial, options: Iterable[str] = ()) -> None:
+def train_all(
+    trials: Sequence[Trial], options: Sequence[str] = (), jobs: int = 1
+) -> None:
+    """Train and evaluate those that are not done, and read the scores.
+
+    Args:
+        trials (Sequence[Trial]): The runs; their points are set.
+        options (Sequence[str]): More options of ``train``.
+        jobs (int): Number of runs at a time. Each has a GPU of its own where
+            there are several, or its part of the cores.
+
+    Raises:
+        UserError: A run failed; the message has the end of its output.
+    """
+    if jobs == 1:
+        for trial in trials:
+            train(trial, options)
+        return
+    places: Queue[int] = Queue()
+    for place in range(jobs):
+        places.put(place)
+
+    def train_somewhere(trial: Trial) -> None:
+        place = places.get()
+        try:
+            train(trial, options, _environ_of(place, jobs))
+        finally:
+            places.put(place)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(train_somewhere, trial) for trial in trials]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # those that began end first
+            raise
+
+
+def _environ_of(place: int, jobs: int) -> dict[str, str]:
+    gpus = gpu_count()
+    threads = max(1, count_cores() // jobs)
+    environ = dict(OMP_NUM_THREADS=str(threads))
+    if gpus > 1:
+        given = os.environ.get('CUDA_VISIBLE_DEVICES')
+        names = given.split(',') if given else list(map(str, range(gpus)))
+        environ['CUDA_VISIBLE_DEVICES'] = names[place % gpus]
+    return environ
+
+
+def train(
+    trial: Trial,
+    options: Sequence[str] = (),
+    environ: dict[str, str] | None = None,
+) -> None:
     """Train and evaluate, unless it is done, and read the scores.
 
     Args:
         trial (Trial): The run; its points are set.
-        options (Iterable[str]): More options of ``train``.
+        options (Sequence[str]): More options of ``train``.
+        environ (dict[str, str], optional): Variables of its environment, of
+            one of several runs at a time.
 
     Raises:
         UserError: The run failed; the message has the end of its output.
@@ -88,6 +148,10 @@ def train(trial: Trial, options: Iterable[str] = ()) -> None:
     trial.points = read_points(trial.folder)
     if trial.points:
         return
+    print(
+        f'{trial.name}, seed {trial.seed}, learning rate {trial.rate:g}',
+        flush=True,
+    )
     cfg = Config.fromfile(trial.config)
     loop = cfg.train_cfg
     run_with_progress(
@@ -100,6 +164,8 @@ def train(trial: Trial, options: Iterable[str] = ()) -> None:
         f'{trial.name}, seed {trial.seed}',
         trial.folder / 'train.log',
         loop.get('max_epochs') or loop.max_iters,
+        environ,
+        show=environ is None,
     )
     trial.points = read_points(trial.folder)
     if not trial.points:

@@ -1,31 +1,55 @@
 """Run a command with one line of progress."""
 
+import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmsmt.errors import UserError
 
 
 def run_with_progress(
-    command: list[object], what: str, log: Path, epochs: int
+    command: list[object],
+    what: str,
+    log: Path,
+    epochs: int,
+    environ: Mapping[str, str] | None = None,
+    show: bool = True,
 ) -> None:
-    """Run a command with its output in a log and one line of progress."""
+    """Run a command with its output in a log and one line of progress.
+
+    Args:
+        command (list[object]): The program and its arguments.
+        what (str): Its name in messages.
+        log (Path): The log, whose folder is made.
+        epochs (int): Number of epochs, for the line of progress.
+        environ (Mapping[str, str], optional): Variables of the environment,
+            besides those of this process.
+        show (bool): Print the progress.
+
+    Raises:
+        UserError: It failed; the message has the end of its output.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    print(f'Log: {log}', flush=True)
+    if show:
+        print(f'Log: {log}', flush=True)
     with open(log, 'wb') as file:
         process = subprocess.Popen(
             [str(part) for part in command],
             stdout=file,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **(environ or {})},
         )
     shown, width = '', 0
-    terminal = sys.stdout.isatty()
+    terminal = show and sys.stdout.isatty()
     try:
         while process.poll() is None:
             time.sleep(0.5)
+            if not show:
+                continue
             line = describe_progress(log.read_text(errors='replace'), epochs)
             # On a terminal one line is rewritten; elsewhere a line is printed
             # for each tenth.

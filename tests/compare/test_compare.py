@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmsmt.compare import command, summary, trials
 from mmsmt.compare.trials import Point, Trial
+from mmsmt.environment import count_cores
 from mmsmt.errors import UserError
 
 pytestmark = pytest.mark.one_stack
@@ -46,11 +47,11 @@ def test_runs(tool_of, root, coco, own, tmp_path, fork, monkeypatch):
     calls = []
     run = trials.run_with_progress
 
-    def count(command, what, log, length):
+    def count(command, what, *args, **kwargs):
         calls.append(what)
         if what.startswith('resnet') and len(calls) == 2:
             raise KeyboardInterrupt
-        run(command, what, log, length)
+        run(command, what, *args, **kwargs)
 
     monkeypatch.setattr(trials, 'run_with_progress', count)
     status, output = tool_of(*line, '--seeds', 5)
@@ -78,13 +79,20 @@ def test_runs(tool_of, root, coco, own, tmp_path, fork, monkeypatch):
     assert status == 2 and 'a seed is given twice' in output
 
 
-def test_choice_of_rates(tool_of, root, coco, own, tmp_path, monkeypatch):
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_choice_of_rates(
+    tool_of, root, coco, own, tmp_path, monkeypatch, jobs
+):
     """The first seed tries all; each backbone goes on with its best."""
     best = dict(small=0.001, resnet=0.01)
     ran = []
 
-    def fake(trial: Trial, options):
+    def fake(trial: Trial, options, environ=None):
         ran.append((trial.name, trial.seed, trial.rate))
+        threads = max(1, count_cores() // jobs)
+        assert (environ or {}).get('OMP_NUM_THREADS') == (
+            str(threads) if jobs > 1 else None
+        )
         good = trial.rate == best[trial.name]
         value = 0.2 + 0.1 * good + 0.01 * trial.seed
         scores = {'coco/bbox_mAP': value, 'coco/segm_mAP': value / 2}
@@ -93,20 +101,23 @@ def test_choice_of_rates(tool_of, root, coco, own, tmp_path, monkeypatch):
             Point(800, 20.0, scores),
         ]
 
-    monkeypatch.setattr(command, 'train', fake)
+    monkeypatch.setattr(trials, 'train', fake)
     monkeypatch.chdir(root)
     status, output = tool_of(
         *('compare', CONFIG, '--work-dir', tmp_path / 'w', '--add', own),
         *('--backbones', *OWN, '--data-root', coco),
-        *('--lr', 0.001, 0.01, '--seeds', 0, 3),
+        *('--lr', 0.001, 0.01, '--seeds', 0, 3, '--jobs', jobs),
     )
     assert status == 0, output
-    assert ran == [
+    expected = [
         *(('small', 0, rate) for rate in (0.001, 0.01)),
         *(('resnet', 0, rate) for rate in (0.001, 0.01)),
         ('small', 3, 0.001),
         ('resnet', 3, 0.01),
     ]
+    if jobs == 1:
+        assert ran == expected
+    assert sorted(ran) == sorted(expected)
     row = next(ln for ln in output.splitlines() if ln.startswith('| resnet'))
     assert '| 0.01 | 2 | 0.315 ± 0.021 | 0.158 ± 0.011 | 25 ± 0 |' in row
     assert '- resnet, box AP by rate: 0.001: 0.200, 0.01: 0.300' in output
@@ -119,6 +130,21 @@ def test_percent_and_single_runs(tmp_path):
     trial.points = [Point(100, 5.0, {'mIoU': 41.27})]
     text = summary.format_table([trial], {'smt-t': 41.3})
     assert '| smt-t | 41.30 M | 0.0001 | 1 | 41.3 | 50 | 0.1 |' in text
+
+
+def test_a_failing_run_ends_the_others(tmp_path, monkeypatch):
+    """Of several at a time; those that wait do not begin."""
+    ran = []
+
+    def fail(trial, *args):
+        ran.append(trial.seed)
+        raise UserError(f'seed {trial.seed}')
+
+    monkeypatch.setattr(trials, 'train', fail)
+    runs = [Trial('a', tmp_path, seed, 0.1, tmp_path) for seed in range(20)]
+    with pytest.raises(UserError, match='seed'):
+        trials.train_all(runs, jobs=2)
+    assert len(ran) < 20
 
 
 def test_unfinished_runs(tmp_path):
