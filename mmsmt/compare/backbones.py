@@ -86,6 +86,7 @@ def exchange_backbone(cfg: Config, backbone: dict[str, Any]) -> None:
             importlib.import_module(f'{host}.models')
             imports = cfg.setdefault('custom_imports', {})
             given = imports.setdefault('imports', [])
+            given = [given] if isinstance(given, str) else given
             if f'{host}.models' not in given:
                 imports['imports'] = [*given, f'{host}.models']
     init_default_scope(cfg.get('default_scope') or 'mmengine')
