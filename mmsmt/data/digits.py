@@ -20,8 +20,6 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
-from mmsmt.weights import imagenet_22k_synsets
-
 STAMP = 'digits.json'
 NUM_VAL_DIGITS = 397
 """Number of the 1,797 digits that are reserved for validation scenes."""
@@ -426,6 +424,8 @@ def _write_imagenet(out: Path, split: str, scenes: Scenes) -> None:
 
 def _write_imagenet_22k(out: Path, split: str, scenes: Scenes) -> None:
     """Write ImageNet-22K's folders, and Swin's list of a split."""
+    from mmsmt.weights import imagenet_22k_synsets  # needs torch
+
     labels = {name: i for i, name in enumerate(imagenet_22k_synsets())}
     entries = []
     for index, scene in scenes:

@@ -97,6 +97,7 @@ def _validate(runner: Runner, folder: Path) -> dict:
     """Run the validation loop of the config on its first batches."""
     settings = copy.deepcopy(runner._val_dataloader)
     settings.update(num_workers=0, persistent_workers=False)
+    settings['dataset'] = runner.val_loop.dataloader.dataset  # read already
     settings.pop('prefetch_factor', None)
     loader = runner.build_dataloader(settings, seed=runner.seed)
     evaluator = copy.deepcopy(runner._val_evaluator)
