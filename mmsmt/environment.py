@@ -289,6 +289,15 @@ def cpu_name() -> str:
     return names[0].split(':')[1].strip() if names else platform.machine()
 
 
+def describe_device() -> str:
+    """Return the name of the GPU, or of the CPU with the number of CPUs."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f'{cpu_name()}, {os.cpu_count()} CPUs'
+
+
 def count_cores() -> int:
     """Return the number of cores that this process may use."""
     if hasattr(os, 'sched_getaffinity'):  # Linux

@@ -5,8 +5,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from . import models
 from .complexity import count_complexity
 from .paper import TTA, Part, Row
@@ -101,7 +99,7 @@ def read_row(
     except models.NotMeasured as reason:
         return dict(entry, state=str(reason))
     run = read_run(work_dirs / config, cfg)
-    entry['missing'] = find_missing(part, config, cfg, run)
+    entry['missing'] = find_missing(part, config, run)
     if run is None:
         return dict(entry, state='not run')
     entry.update(arch=run.arch, data_root=run.data_root)
@@ -140,15 +138,12 @@ def read_row(
     return entry
 
 
-def find_missing(
-    part: Part, config: str, cfg: Config, run: Run | None
-) -> list[str]:
+def find_missing(part: Part, config: str, run: Run | None) -> list[str]:
     """Return what is still to be done for a row's measured figures.
 
     Args:
         part (Part): The part of the paper's table.
         config (str): Name of the row's config.
-        cfg (Config): The config.
         run (Run | None): Its run.
     """
     file = f'configs/{config}.py'

@@ -100,8 +100,7 @@ def exchange_backbone(cfg: Config, backbone: dict[str, Any]) -> None:
     before = find_channels(dict(old, init_cfg=None))
     after = find_channels(new)
     model.backbone = ConfigDict(new)
-    taken = _exchange_channels(model, before, after)
-    if not taken:
+    if not _exchange_channels(model, before, after):
         raise CompareError(
             f'No part of the {model.type} takes the channels {before} of its '
             'backbone: in_channels has them nowhere.'

@@ -3,7 +3,7 @@
     mmsmt compare CONFIG --work-dir DIR --backbones smt-t resnet-50 --seeds 0 1
 
 Each backbone is trained from scratch with each seed, by the train command; the
-same command goes on with a comparison that was interrupted. Writes a table of
+same command resumes a comparison that was interrupted. Writes a table of
 means and spreads, curves over images and over time, and all figures as JSON.
 Several learning rates are tried with the first seed, for each backbone; the
 other seeds take its best.
@@ -30,7 +30,7 @@ from .backbones import (
     find_backbones,
 )
 from .summary import write_results
-from .trials import SCORES, Trial, train_all, write_config
+from .trials import SCORES, Trial, run_trials, write_trial_config
 
 DEFAULT = ('smt-t', 'resnet-50', 'swin-t', 'convnext-t', 'pvtv2-b2')
 
@@ -94,7 +94,7 @@ def main(args: argparse.Namespace) -> None:
         cfg.default_hooks.checkpoint.max_keep_ckpts = 1
         parameters[name] = count_parameters(cfg)
         configs[name] = args.work_dir / name / 'config.py'
-        write_config(cfg, configs[name])
+        write_trial_config(cfg, configs[name])
     rates = args.lr or [base.optim_wrapper.optimizer.lr]
     options = ['--amp'] if args.amp else []
 
@@ -116,18 +116,18 @@ def main(args: argparse.Namespace) -> None:
     first, *others = args.seeds
     trials = [make(name, first, rate) for name in configs for rate in rates]
     try:
-        train_all(trials, options, args.jobs)
+        run_trials(trials, options, args.jobs)
         chosen = choose_rates(trials)
         best = {trial.name: trial.rate for trial in chosen}
         # All backbones have a seed before one has the next.
         for seed in others:
             write_results(args.work_dir, chosen, trials, parameters, settings)
             more = [make(name, seed, best[name]) for name in configs]
-            train_all(more, options, args.jobs)
+            run_trials(more, options, args.jobs)
             chosen += more
     except KeyboardInterrupt:
         raise CompareError(
-            'Interrupted. The same command goes on from here.'
+            'Interrupted. The same command resumes from here.'
         ) from None
     text = write_results(args.work_dir, chosen, trials, parameters, settings)
     print(f'\n{text}\nCurves: {args.work_dir / "curves.png"}')

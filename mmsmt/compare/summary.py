@@ -1,7 +1,6 @@
 """Tables and curves of a comparison."""
 
 import json
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -13,7 +12,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import torch
 
-from mmsmt.environment import cpu_name, installed
+from mmsmt.environment import describe_device, installed
 from mmsmt.runs.files import finish, partial_path, write_text
 
 from .trials import SCORES, Trial
@@ -21,7 +20,7 @@ from .trials import SCORES, Trial
 TITLES = dict(zip(SCORES, ('box AP', 'mask AP', 'mIoU', 'top-1'), strict=True))
 
 
-def group(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+def group_by_backbone(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     """Return the runs by backbone."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -37,7 +36,9 @@ def format_spread(values: Sequence[float], digits: int) -> str:
     return text
 
 
-def format_table(trials: Sequence[Trial], parameters: dict[str, float]) -> str:
+def format_comparison(
+    trials: Sequence[Trial], parameters: dict[str, float]
+) -> str:
     """Write a table in Markdown, best backbone first.
 
     Args:
@@ -49,7 +50,7 @@ def format_table(trials: Sequence[Trial], parameters: dict[str, float]) -> str:
     header += [TITLES[name] for name in names]
     header += ['ms per image', 'minutes']
     rows = []
-    groups = group(trials)
+    groups = group_by_backbone(trials)
     for name in sorted(
         groups,
         key=lambda n: -statistics.mean(t.last[names[0]] for t in groups[n]),
@@ -102,9 +103,7 @@ def write_results(
     versions = installed()
     others = [run for run in first if run not in trials]
     machine = dict(
-        device=torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f'{cpu_name()}, {os.cpu_count()} CPUs',
+        device=describe_device(),
         threads=max(1, torch.get_num_threads() // settings['jobs']),
         versions=versions,
     )
@@ -122,7 +121,7 @@ def write_results(
         ),
     )
     packages = ', '.join(f'{name} {text}' for name, text in versions.items())
-    lines = [format_table(trials, parameters), '']
+    lines = [format_comparison(trials, parameters), '']
     lines.append(
         'Last validation; mean ± standard deviation over seeds '
         f'{", ".join(map(str, settings["seeds"]))}. Time of training alone. '
@@ -142,11 +141,11 @@ def write_results(
             lines.append(f'- {name}, {TITLES[score]} by rate: {found}')
     text = '\n'.join(lines) + '\n'
     write_text(folder / 'results.md', text)
-    draw_curves(trials, score, folder / 'curves.png')
+    draw_scores(trials, score, folder / 'curves.png')
     return text
 
 
-def draw_curves(trials: Sequence[Trial], score: str, path: Path) -> None:
+def draw_scores(trials: Sequence[Trial], score: str, path: Path) -> None:
     """Draw a score over images and over time: means, and lowest to highest.
 
     Args:
@@ -155,7 +154,7 @@ def draw_curves(trials: Sequence[Trial], score: str, path: Path) -> None:
         path (Path): The picture, PNG or SVG.
     """
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
-    for number, (name, runs) in enumerate(group(trials).items()):
+    for number, (name, runs) in enumerate(group_by_backbone(trials).items()):
         color = plt.get_cmap('tab10')(number % 10)
         columns = list(zip(*(run.points for run in runs)))
         means = [

@@ -35,10 +35,8 @@ PHOTOGRAPHS = dict(
 SHOWN = 0.5
 """Part of a tree's box that must be in a tile; others are marked as crowds,
 which the metric neither asks for nor counts as wrong."""
-
-
-LEAST = 63
-"""Pixels of a tile at an edge, at least one more."""
+LEAST = 64
+"""Smallest side of a tile at an edge, in pixels."""
 
 
 @dataclass
@@ -104,8 +102,8 @@ def write_trees(
 ) -> dict[str, tuple[int, int]]:
     """Write the tiles, and ``train.json`` and ``val.json`` in COCO's form.
 
-    Training tiles overlap by half. Tiles at the right and lower edges of the
-    validation photograph are narrower, so that each tree is there once.
+    Training tiles overlap by half, validation tiles do not. Tiles at the right
+    and lower edges are narrower, down to :data:`LEAST`.
 
     Args:
         wheel (Path): File of the package.
@@ -119,8 +117,11 @@ def write_trees(
         UserError: The wheel lacks a photograph or its boxes.
     """
     counts = {}
-    for split, name in PHOTOGRAPHS.items():
-        photograph, boxes = read_photograph(wheel, name)
+    found = {
+        split: read_photograph(wheel, name)
+        for split, name in PHOTOGRAPHS.items()
+    }
+    for split, (photograph, boxes) in found.items():
         step = size // 2 if split == 'train' else size
         images: list[dict] = []
         annotations: list[dict] = []
@@ -193,8 +194,8 @@ def cut(
         step (int): Distance of tiles, in pixels.
     """
     width, height = photograph.size
-    for top in range(0, height - LEAST, step):
-        for left in range(0, width - LEAST, step):
+    for top in range(0, height - LEAST + 1, step):
+        for left in range(0, width - LEAST + 1, step):
             right, bottom = min(left + size, width), min(top + size, height)
             inside = []
             for x1, y1, x2, y2 in boxes:

@@ -62,7 +62,7 @@ class Trial:
         return self.points[-1].scores
 
 
-def write_config(cfg: Config, path: Path) -> None:
+def write_trial_config(cfg: Config, path: Path) -> None:
     """Write a config of a comparison, or compare it with the one there.
 
     Raises:
@@ -79,7 +79,7 @@ def write_config(cfg: Config, path: Path) -> None:
         )
 
 
-def train_all(
+def run_trials(
     trials: Sequence[Trial], options: Sequence[str] = (), jobs: int = 1
 ) -> None:
     """Train and evaluate those that are not done, and read the scores.
@@ -95,7 +95,7 @@ def train_all(
     """
     if jobs == 1:
         for trial in trials:
-            train(trial, options)
+            run_trial(trial, options)
         return
     places: Queue[int] = Queue()
     for place in range(jobs):
@@ -104,7 +104,7 @@ def train_all(
     def train_somewhere(trial: Trial) -> None:
         place = places.get()
         try:
-            train(trial, options, _environ_of(place, jobs))
+            run_trial(trial, options, _environ_of(place, jobs))
         finally:
             places.put(place)
 
@@ -129,7 +129,7 @@ def _environ_of(place: int, jobs: int) -> dict[str, str]:
     return environ
 
 
-def train(
+def run_trial(
     trial: Trial,
     options: Sequence[str] = (),
     environ: dict[str, str] | None = None,

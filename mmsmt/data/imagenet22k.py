@@ -15,6 +15,7 @@ from mmsmt.weights.reading import summarize
 from .files import DataError
 
 SYNSETS = imagenet_22k_synsets()
+LABELS = {name: label for label, name in enumerate(SYNSETS)}
 
 
 @DATASETS.register_module()
@@ -66,10 +67,9 @@ class ImageNet22K(CustomDataset):
 
     def _check_labels(self, samples: Iterable[tuple[str, int]]) -> None:
         """Compare the labels of a list with the folders of its images."""
-        labels = {name: i for i, name in enumerate(SYNSETS)}
         for number, (path, label) in enumerate(samples, 1):
             folder = path.replace('\\', '/').split('/')[-2:-1]
-            right = labels.get(folder[0]) if folder else None
+            right = LABELS.get(folder[0]) if folder else None
             if right != label:
                 what = (
                     f'that folder has label {right}'
@@ -99,8 +99,8 @@ class ImageNet22K(CustomDataset):
                 'num_classes of model.head and data_preprocessor.'
             )
         samples = super()._find_samples()
-        self.folder_to_idx = {name: i for i, name in enumerate(SYNSETS)}
+        self.folder_to_idx = LABELS
         return [
-            (path, self.folder_to_idx[path.replace('\\', '/').split('/')[0]])
+            (path, LABELS[path.replace('\\', '/').split('/')[0]])
             for path, _ in samples
         ]

@@ -26,7 +26,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from mmsmt.data.configured import is_local, iter_datasets
-from mmsmt.environment import cpu_name, installed
+from mmsmt.environment import describe_device, installed
 from mmsmt.registry import HOOKS
 from mmsmt.runs.files import hash_file, write_text
 from mmsmt.runs.records import PREDICTIONS, RUN
@@ -79,7 +79,7 @@ class PredictionHook(Hook):
         if is_main_process():
             known = self._info.setdefault('annotations', {})
             for split in splits:
-                known[split] = describe_annotations(runner.cfg, split)
+                known[split] = _describe_annotations(runner.cfg, split)
 
     def _write_info(self, runner: Runner) -> None:
         if is_main_process():
@@ -200,18 +200,12 @@ def _describe_run(runner: Runner) -> dict:
     if file and os.path.isfile(file):
         text = Path(file).read_text(errors='replace')
         changed = find_differences(Config.fromfile(file), runner.cfg)
-    cuda = torch.cuda.is_available()
-    device = (
-        torch.cuda.get_device_name()
-        if cuda
-        else f'{cpu_name()}, {os.cpu_count()} CPUs'
-    )
     return dict(
         config=file,
         text=text,
         changed=changed,
         command=sys.argv,
-        device=device,
+        device=describe_device(),
         processes=get_world_size(),
         seed=runner.seed,
         iterations=runner.max_iters,
@@ -220,7 +214,7 @@ def _describe_run(runner: Runner) -> dict:
     )
 
 
-def describe_annotations(cfg: Config, split: str) -> dict[str, str]:
+def _describe_annotations(cfg: Config, split: str) -> dict[str, str]:
     """Return the annotation file of a split and its SHA-256, if it has one."""
     for dataset in iter_datasets(cfg, f'{split}_dataloader'):
         file = dataset.get('ann_file')

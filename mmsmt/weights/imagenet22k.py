@@ -14,7 +14,7 @@ def imagenet_22k_synsets() -> tuple[str, ...]:
     synsets of ImageNet-21K. Two of these have no images; the last two take
     their labels. The sorted folders of the data are in another order.
     """
-    synsets = _read('imagenet22k_synsets.txt')
+    synsets = _read_words('imagenet22k_synsets.txt')
     for label, moved in _MOVED.items():
         synsets[label] = synsets[moved]
     return tuple(synsets[: -len(_MOVED)])
@@ -26,8 +26,8 @@ def imagenet_22k_to_1k() -> list[int]:
     The teddy bear (850), which the 22K data lacks, has that of a chest
     (n03013580), as in the release.
     """
-    return [int(label) for label in _read('imagenet22k_to_1k.txt')]
+    return [int(label) for label in _read_words('imagenet22k_to_1k.txt')]
 
 
-def _read(name: str) -> list[str]:
+def _read_words(name: str) -> list[str]:
     return Path(__file__).with_name(name).read_text().split()

@@ -338,7 +338,7 @@ MISSING = [
 
 @pytest.mark.parametrize('lines, score, of_run, of_test, expected', MISSING)
 def test_missing(tmp_path, lines, score, of_run, of_test, expected):
-    """What fills a row: a whole run on COCO, or a test there."""
+    """List nothing after a whole run on COCO, or a test on it."""
     retinanet = part('RetinaNet')
     folder = tmp_path / 'retinanet_smt_s_3x'
     if lines:

@@ -59,7 +59,7 @@ def test_exchange(name, expected):
 
 
 def test_names(tmp_path):
-    """Of the list, or of a file; each once."""
+    """Find names in the list or in a file, each once."""
     file = tmp_path / 'add.py'
     file.write_text(f'backbones = dict(mine={RESNET!r})')
     found = find_backbones(['smt-t', 'mine'], str(file))

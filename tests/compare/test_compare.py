@@ -55,7 +55,7 @@ def test_runs(tool_of, root, coco, own, tmp_path, fork, monkeypatch):
 
     monkeypatch.setattr(trials, 'run_with_progress', count)
     status, output = tool_of(*line, '--seeds', 5)
-    assert status == 1 and 'The same command goes on from here' in output
+    assert status == 1 and 'The same command resumes from here' in output
     status, output = tool_of(*line, '--seeds', 5)
     assert status == 0, output
     assert calls == ['small, seed 5', 'resnet, seed 5', 'resnet, seed 5']
@@ -101,7 +101,7 @@ def test_choice_of_rates(
             Point(800, 20.0, scores),
         ]
 
-    monkeypatch.setattr(trials, 'train', fake)
+    monkeypatch.setattr(trials, 'run_trial', fake)
     monkeypatch.chdir(root)
     status, output = tool_of(
         *('compare', CONFIG, '--work-dir', tmp_path / 'w', '--add', own),
@@ -128,22 +128,22 @@ def test_percent_and_single_runs(tmp_path):
     """mIoU and top-1 are logged in percent; one run has no spread."""
     trial = Trial('smt-t', tmp_path / 'c.py', 0, 1e-4, tmp_path)
     trial.points = [Point(100, 5.0, {'mIoU': 41.27})]
-    text = summary.format_table([trial], {'smt-t': 41.3})
+    text = summary.format_comparison([trial], {'smt-t': 41.3})
     assert '| smt-t | 41.30 M | 0.0001 | 1 | 41.3 | 50 | 0.1 |' in text
 
 
 def test_a_failing_run_ends_the_others(tmp_path, monkeypatch):
-    """Of several at a time; those that wait do not begin."""
+    """End several at a time; start none of those that wait."""
     ran = []
 
     def fail(trial, *args):
         ran.append(trial.seed)
         raise UserError(f'seed {trial.seed}')
 
-    monkeypatch.setattr(trials, 'train', fail)
+    monkeypatch.setattr(trials, 'run_trial', fail)
     runs = [Trial('a', tmp_path, seed, 0.1, tmp_path) for seed in range(20)]
     with pytest.raises(UserError, match='seed'):
-        trials.train_all(runs, jobs=2)
+        trials.run_trials(runs, jobs=2)
     assert len(ran) < 20
 
 

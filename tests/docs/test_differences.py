@@ -1,4 +1,4 @@
-"""What docs/differences.md says of the hosts and the release, shown."""
+"""Check statements of docs/differences.md on the hosts and the release."""
 
 import io
 
