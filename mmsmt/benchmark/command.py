@@ -36,7 +36,9 @@ from .machine import DTYPES
 from .output import describe_machine, draw_plot, format_table
 from .passes import TASKS
 from .rows import DEFAULT_ROWS, PEERS, PLAIN, SMT_ROWS
+from .runtimes import RUNTIMES, installed_runtimes
 
+ROWS = (*SMT_ROWS, *RUNTIMES, *PEERS)
 PICTURES = ('.png', '.pdf', '.svg')
 OUT_OF_MEMORY = (
     'out of memory',
@@ -52,9 +54,9 @@ OUT_OF_MEMORY = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``benchmark``."""
     parser.add_argument(
-        '--rows', nargs='+', choices=(*SMT_ROWS, *PEERS), metavar='ROW',
-        help=f'some of: {", ".join((*SMT_ROWS, *PEERS))} (default: all but '
-        "'mmsmt compiled' and 'release')",
+        '--rows', nargs='+', choices=ROWS, metavar='ROW',
+        help=f'some of: {", ".join(ROWS)} (default: all but '
+        "'mmsmt compiled' and 'release', and what is not installed)",
     )  # fmt: skip
     parser.add_argument('--arch', default='small', help='arch of SMT')
     parser.add_argument(
@@ -109,7 +111,14 @@ def check_arguments(args: argparse.Namespace) -> None:
             f'{args.release} has no models/smt.py: --release takes a clone of '
             'https://github.com/AFeng-x/SMT'
         )
-    args.rows = list(dict.fromkeys(args.rows or DEFAULT_ROWS))
+    runtimes = installed_runtimes()
+    for row in args.rows or ():
+        if row in RUNTIMES and row not in runtimes:
+            extra = 'openvino' if row == 'openvino' else 'export'
+            raise UsageError(
+                f"the row '{row}' needs it: pip install 'mmsmt[{extra}]'"
+            )
+    args.rows = list(dict.fromkeys(args.rows or (*DEFAULT_ROWS, *runtimes)))
     if args.release and 'release' not in args.rows:
         args.rows.append('release')
     if 'plain' in args.rows and not PLAIN.is_file():
@@ -118,10 +127,13 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UsageError(
             "the row 'release' needs --release PATH, a clone of it"
         )
-    if args.rows == ['mmsmt with_cp'] and 'inference' in args.tasks:
-        raise UsageError(
-            'with_cp is for training: name other --tasks or --rows'
-        )
+    for case in list_cases(args):
+        if not find_rows(args, case):
+            raise UsageError(
+                f'{case["task"]} in {case["dtype"]} would have no row: '
+                'with_cp is for training; onnxruntime and openvino are for '
+                'inference on a CPU, in fp32 (openvino in bf16 too)'
+            )
     if args.plot and len(args.sizes) < 2:
         raise UsageError('--plot needs several --sizes')
     if args.plot and args.plot.suffix not in PICTURES:
@@ -149,20 +161,9 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f'The limits of this machine: {machine["failed"]}')
     args.device = machine['device']
     print(describe_machine(machine), flush=True)
-    cases = [
-        dict(task=task, dtype=dtype, batch=batch, size=size)
-        for task in args.tasks
-        for dtype in args.dtypes
-        for batch in args.batch
-        for size in args.sizes
-    ]
     results = []
-    for case in cases:
-        rows = [
-            row
-            for row in args.rows
-            if case['task'] != 'inference' or row != 'mmsmt with_cp'
-        ]
+    for case in list_cases(args):
+        rows = find_rows(args, case)
         results += measure_case(args, case, rows, machine)
         print(format_table(results[-len(rows) :]), flush=True)
         if args.json:  # keep the results so far
@@ -171,6 +172,32 @@ def main(args: argparse.Namespace) -> None:
             )
     if args.plot:
         draw_plot(results, machine, args.plot)
+
+
+def list_cases(args: argparse.Namespace) -> list[dict]:
+    """Return the tasks, in each precision, batch and size."""
+    return [
+        dict(task=task, dtype=dtype, batch=batch, size=size)
+        for task in args.tasks
+        for dtype in args.dtypes
+        for batch in args.batch
+        for size in args.sizes
+    ]
+
+
+def find_rows(args: argparse.Namespace, case: dict) -> list[str]:
+    """Return the rows that can compute a case."""
+    inference = case['task'] == 'inference'
+    runtimes = inference and args.device != 'cuda'
+    return [
+        row
+        for row in args.rows
+        if (
+            runtimes and case['dtype'] in RUNTIMES[row]
+            if row in RUNTIMES
+            else not inference or row != 'mmsmt with_cp'
+        )
+    ]
 
 
 def run_one(args: argparse.Namespace, name: str, **case: object) -> dict:

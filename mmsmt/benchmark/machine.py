@@ -25,7 +25,7 @@ def measure_machine(args: argparse.Namespace) -> dict:
         'fp16' in args.dtypes
     ):
         raise SystemExit('PyTorch 2.1 has no fp16 autocast on a CPU')
-    rates = {}
+    rates: dict[str, dict[str, float]] = {}
 
     def best_time(run: Callable[[], object]) -> float:
         return min(clock(run, args.device) for _ in range(20))
@@ -36,12 +36,16 @@ def measure_machine(args: argparse.Namespace) -> dict:
         x = torch.randn(1, n, n, n * n // 4, device=args.device, dtype=dtype)
         w = torch.randn(n * n // 4, x.shape[3], device=x.device, dtype=dtype)
         # On a CPU two libraries compute products and convolutions.
-        ways = [lambda x=x, w=w: F.linear(x, w)]
+        ways = {'linear': lambda x=x, w=w: F.linear(x, w)}
         if args.device == 'cpu':
             image, kernel = x.permute(0, 3, 1, 2), w[:, :, None, None]
-            ways.append(lambda i=image, k=kernel: F.conv2d(i, k, dilation=2))
-        seconds = min(best_time(way) for way in ways)
-        rates[name] = 2 * x.numel() * len(w) / seconds
+            ways['1x1 convolution'] = lambda i=image, k=kernel: F.conv2d(
+                i, k, dilation=2
+            )
+        flops = 2 * x.numel() * len(w)
+        rates[name] = {
+            key: flops / best_time(way) for key, way in ways.items()
+        }
     source = torch.ones(64 * MIB, device=args.device)
     target = source.clone()
     seconds = best_time(lambda: target.copy_(source))
@@ -50,7 +54,8 @@ def measure_machine(args: argparse.Namespace) -> dict:
         name=torch.cuda.get_device_name()
         if args.device == 'cuda'
         else f'{cpu_name()}, {torch.get_num_threads()} threads',
-        flops=rates,
+        flops={name: max(found.values()) for name, found in rates.items()},
+        rates=rates,
         bandwidth=2 * source.nbytes / seconds,
         versions=dict(
             mmsmt=mmsmt.__version__,

@@ -8,7 +8,9 @@ from .machine import MIB
 def describe_machine(machine: dict) -> str:
     """Describe the machine in three lines."""
     rates = ', '.join(
-        f'{name} {rate / 1e9:.0f}' for name, rate in machine['flops'].items()
+        f'{name} {rate / 1e9:.0f} (by {way})'
+        for name, found in machine['rates'].items()
+        for way, rate in found.items()
     )
     versions = ', '.join(f'{k} {v}' for k, v in machine['versions'].items())
     return (
@@ -22,15 +24,15 @@ def format_table(results: list[dict]) -> str:
     """Format the rows of one case."""
     case = results[0]
     height, width = case['size']
+    done = {r['row']: r for r in results if 'seconds' in r}
+    plain, other = done.get('plain'), done.get('onnxruntime')
     lines = [
         f'\n{case["task"]}, {case["dtype"]}, {case["batch"]} x 3 x {height} x '
         f'{width}',
         f'{"":15s} {"time, ms":>25s} {"images/s":>9s} {"peak, MiB":>21s} '
-        f'{"time/plain":>10s} {"peak/plain":>10s} {"x floor":>8s}',
+        f'{"time/plain":>10s} {"peak/plain":>10s} {"x floor":>8s}'
+        + (f' {"time/onnxruntime":>16s}' if other else ''),
     ]
-    plain = next(
-        (r for r in results if r['row'] == 'plain' and 'seconds' in r), None
-    )
     for r in results:
         if 'failed' in r:
             lines.append(f'{r["row"]:15s} {r["failed"]}')
@@ -44,9 +46,11 @@ def format_table(results: list[dict]) -> str:
             for key in ('seconds', 'memory')
         ]
         floor = f'{r["seconds"] / r["floor"]:.1f}' if 'floor' in r else ''
+        last = f' {r["seconds"] / other["seconds"]:16.2f}' if other else ''
         lines.append(
             f'{r["row"]:15s} {time_:>25s} {r["images_per_second"]:9.2f} '
             f'{memory:>21s} {ratios[0]:>10s} {ratios[1]:>10s} {floor:>8s}'
+            f'{last}'
         )
     return '\n'.join(lines)
 

@@ -13,6 +13,7 @@ from mmsmt.analysis.complexity import count_complexity
 
 from .machine import DTYPES, clock, median_time, peak_memory
 from .rows import build_backbone, build_detector, keep_in_fp32
+from .runtimes import RUNTIMES, Exported
 
 TASKS = ('inference', 'training', 'detector')
 
@@ -109,8 +110,13 @@ def make_pass(
 def measure_pass(args: argparse.Namespace) -> dict:
     """Measure a pass: seconds, and bytes above the model at rest."""
     model = build_backbone(args, args.row)
+    size = tuple(args.size)
     if args.row == 'mmsmt compiled':
         model.compile(dynamic=False)
+    runtime = args.row in RUNTIMES
+    if runtime:
+        shape = (args.batch, 3, *size)
+        model = Exported(args.row, model, shape, args.dtype)
     if args.task == 'detector':
         model = build_detector(model)
         if args.dtype == 'bf16':  # compiled nms and RoIAlign lack bf16
@@ -118,9 +124,9 @@ def measure_pass(args: argparse.Namespace) -> dict:
     model = model.to(args.device).to(  # type: ignore[call-overload]
         memory_format=memory_format(args)
     )
-    size = tuple(args.size)
     compiled = args.row == 'mmsmt compiled'  # for one size only
-    make_pass(args, model, size if compiled else (64, 64))()  # warm-up
+    if not runtime:  # keeps its memory after a pass: the first is measured
+        make_pass(args, model, size if compiled else (64, 64))()  # warm-up
     once = make_pass(args, model, size)
     model.zero_grad()
     if args.device == 'cuda':

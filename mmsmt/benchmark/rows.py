@@ -51,7 +51,8 @@ def build_backbone(args: argparse.Namespace, row: str) -> nn.Module:
     Args:
         args (argparse.Namespace): Settings with ``arch``, and ``release``, the
             path of a clone of the authors' code.
-        row (str): One of :data:`SMT_ROWS` and :data:`PEERS`.
+        row (str): One of :data:`SMT_ROWS` and :data:`PEERS`. A runtime's is
+            the model that it computes.
     """
     if row in ('plain', 'release') and args.arch not in SMT.ARCHS:
         raise SystemExit(f'--arch is one of {", ".join(SMT.ARCHS)}')

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.utils import digit_version
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsmt.runtimes.description import (
     KEY,
@@ -106,19 +106,7 @@ def _write_onnx(
     dynamic = {'images': axes}
     if not description.batch:
         dynamic |= {name: {0: 'batch'} for name in outputs}
-    options: dict[str, Any] = {}
-    if digit_version(torch.__version__) >= digit_version('2.5'):
-        options['dynamo'] = False  # it keeps the suppression one operator
-    torch.onnx.export(
-        whole,
-        (example,),
-        str(path),
-        opset_version=OPSET,
-        input_names=['images'],
-        output_names=outputs,
-        dynamic_axes=dynamic if axes else None,
-        **options,
-    )
+    trace_onnx(whole, example, path, outputs, dynamic if axes else None)
     model = onnx.load(str(path))
     if description.precision == 'fp16':
         model = halve(model)
@@ -127,6 +115,37 @@ def _write_onnx(
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, description.dump()
     onnx.save(model, str(path))
+
+
+def trace_onnx(
+    model: nn.Module,
+    images: Tensor,
+    path: Path,
+    outputs: list[str] | None = None,
+    axes: dict[str, dict[int, str]] | None = None,
+) -> None:
+    """Write what a model computes of ``images`` as ONNX.
+
+    Args:
+        model (nn.Module): The model, in evaluation mode.
+        images (Tensor): Its input, named ``images`` in the file.
+        path (Path): The file.
+        outputs (list[str], optional): Names of its outputs.
+        axes (dict, optional): Names of the axes of any size, by the names of
+            the input and the outputs; all have the size of ``images`` if None.
+    """
+    options: dict[str, Any] = {}
+    if digit_version(torch.__version__) >= digit_version('2.5'):
+        options['dynamo'] = False  # it keeps the suppression one operator
+    with torch.no_grad(), _quiet():
+        torch.onnx.export(
+            *(model, (images,), str(path)),
+            opset_version=OPSET,
+            input_names=['images'],
+            output_names=outputs,
+            dynamic_axes=axes,
+            **options,
+        )
 
 
 def _convert_to_openvino(

@@ -9,7 +9,7 @@ import torch
 from support.plain_smt import PlainSMT
 
 from mmsmt import SMT
-from mmsmt.benchmark import output, passes, rows
+from mmsmt.benchmark import command, output, passes, rows, runtimes
 
 RELEASE = """
 from timm.models.layers import DropPath, to_2tuple, trunc_normal_
@@ -79,6 +79,46 @@ def test_rows_are_backbones(args):
     assert rows.build_backbone(args, 'mmsmt with_cp').block1[0].with_cp
 
 
+@pytest.mark.parametrize('row', runtimes.RUNTIMES)
+def test_runtimes_compute_the_backbone(args, row):
+    pytest.importorskip('onnx')
+    pytest.importorskip(row)
+    model = rows.build_backbone(args, row)
+    exported = runtimes.Exported(row, model, (2, 3, 64, 96), 'fp32')
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        for ours, theirs in zip(model(images), exported(images), strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
+    args.task, args.row, args.size = 'inference', row, (64, 96)
+    measured = passes.measure_pass(args)
+    assert measured['seconds'] > 0 and measured['memory'] >= 0
+    assert passes.count_cost(args, row) == passes.count_cost(args, 'mmsmt')
+
+
+@pytest.mark.parametrize(
+    ('installed', 'options', 'words'),
+    [
+        ([], ['--rows', 'openvino'], "pip install 'mmsmt[openvino]'"),
+        ([], ['--rows', 'onnxruntime'], "pip install 'mmsmt[export]'"),
+        (
+            ['onnxruntime'],
+            ['--rows', 'onnxruntime', '--dtypes', 'bf16'],
+            'inference in bf16 would have no row',
+        ),
+        (
+            ['openvino'],
+            ['--rows', 'openvino', '--tasks', 'detector'],
+            'detector in fp32 would have no row',
+        ),
+    ],
+)
+def test_runtimes_that_cannot(tool_of, monkeypatch, installed, options, words):
+    monkeypatch.setattr(command, 'installed_runtimes', lambda: installed)
+    status, text = tool_of('benchmark', *options)
+    assert status == 2
+    assert words in text
+
+
 @pytest.mark.parametrize('model', [SMT, PlainSMT])
 def test_tasks_do_what_they_say(args, model):
     model = model()
@@ -142,6 +182,10 @@ def test_table_and_plot(tmp_path):
     text = output.format_table(small)
     mmsmt = next(line for line in text.splitlines() if 'mmsmt' in line)
     assert mmsmt.split()[-3:] == ['0.25', '0.25', '4.0']
+    other = result('onnxruntime', (64, 64), 0.5)
+    text = output.format_table([*small, other])
+    mmsmt = next(line for line in text.splitlines() if 'mmsmt' in line)
+    assert mmsmt.split()[-2:] == ['4.0', '0.50']
     large = [result('mmsmt', (512, 512), 0.25), failed]
     assert 'plain           out of memory' in output.format_table(large)
     machine = dict(name='a CPU', date='today', versions=dict(torch='2'))
