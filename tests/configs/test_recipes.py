@@ -1,6 +1,7 @@
 """The shipped configs against the recipes of the paper."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ ONEDL = 'onedl-mmdetection' in environment.installed()
 
 def test_all_configs_are_in_the_table():
     assert {path.stem for path in CONFIGS.glob('*.py')} == set(RECIPES)
+
+
+def test_the_model_zoo_has_them_all():
+    """With their size, and the day and packages of their rehearsal."""
+    text = (CONFIGS.parent / 'docs' / 'model_zoo.md').read_text()
+    rows = re.findall(
+        r'^\| \[(\w+)\]\(../configs/\1.py\) \| ([\d.]+) M \| .* '
+        r'\| built, rehearsed 20\d\d-\d\d-\d\d, (?:onedl|openmmlab) \|$',
+        text,
+        re.MULTILINE,
+    )
+    sizes = {name: float(size) for name, size in rows}
+    assert sizes == {name: recipe.params for name, recipe in RECIPES.items()}
 
 
 @pytest.mark.parametrize('name', RECIPES)
