@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmsmt.runtimes.description import missing_packages
+
 RUNTIMES = dict(onnxruntime=('fp32',), openvino=('fp32', 'bf16'))
 """Runtimes by their package, and the precisions that they compute in."""
 
 
 def installed_runtimes() -> list[str]:
     """Return the runtimes that this environment has."""
-    if not find_spec('onnx'):
-        return []
-    return [name for name in RUNTIMES if find_spec(name)]
+    kinds = dict(onnxruntime='onnx', openvino='openvino')
+    return [row for row in RUNTIMES if not missing_packages(kinds[row])]
 
 
 class Exported(nn.Module):

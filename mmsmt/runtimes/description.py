@@ -55,18 +55,23 @@ class Description:
         return cls(**values)
 
 
+def missing_packages(kind: str) -> list[str]:
+    """Return the packages of a format that are not installed."""
+    needed = {
+        'onnx': ('onnx', 'onnxruntime'),
+        'openvino': ('onnx', 'openvino'),
+        'torch-export': (),
+    }[kind]
+    return [name for name in needed if not find_spec(name)]
+
+
 def require_packages(kind: str) -> None:
     """Check that the packages of a format are installed.
 
     Raises:
         ExportError: One is missing.
     """
-    needed = {
-        'onnx': ('onnx', 'onnxruntime'),
-        'openvino': ('onnx', 'openvino'),
-        'torch-export': (),
-    }[kind]
-    missing = [name for name in needed if not find_spec(name)]
+    missing = missing_packages(kind)
     if missing:
         raise ExportError(
             f'{kind} needs {" and ".join(missing)}: pip install '
