@@ -127,6 +127,15 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UsageError(
             "the row 'release' needs --release PATH, a clone of it"
         )
+    check_rows(args)
+    if args.plot and len(args.sizes) < 2:
+        raise UsageError('--plot needs several --sizes')
+    if args.plot and args.plot.suffix not in PICTURES:
+        raise UsageError(f'--plot takes a file {" or ".join(PICTURES)}')
+
+
+def check_rows(args: argparse.Namespace) -> None:
+    """Reject cases that no row can compute on the device, if it is known."""
     for case in list_cases(args):
         if not find_rows(args, case):
             raise UsageError(
@@ -134,10 +143,6 @@ def check_arguments(args: argparse.Namespace) -> None:
                 'with_cp is for training; onnxruntime and openvino are for '
                 'inference on a CPU, in fp32 (openvino in bf16 too)'
             )
-    if args.plot and len(args.sizes) < 2:
-        raise UsageError('--plot needs several --sizes')
-    if args.plot and args.plot.suffix not in PICTURES:
-        raise UsageError(f'--plot takes a file {" or ".join(PICTURES)}')
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -160,6 +165,7 @@ def main(args: argparse.Namespace) -> None:
     if 'failed' in machine:
         raise UserError(f'The limits of this machine: {machine["failed"]}')
     args.device = machine['device']
+    check_rows(args)
     print(describe_machine(machine), flush=True)
     results = []
     for case in list_cases(args):

@@ -119,6 +119,20 @@ def test_runtimes_that_cannot(tool_of, monkeypatch, installed, options, words):
     assert words in text
 
 
+def test_runtimes_on_a_gpu(tool_of, monkeypatch):
+    """The device is known only after it is measured."""
+    monkeypatch.setattr(command, 'installed_runtimes', lambda: ['onnxruntime'])
+    monkeypatch.setattr(
+        command, 'run_one', lambda *args, **case: dict(device='cuda')
+    )
+    monkeypatch.setattr(command, 'describe_machine', lambda machine: 'a GPU')
+    status, text = tool_of(
+        'benchmark', '--rows', 'onnxruntime', '--tasks', 'inference'
+    )
+    assert status == 2
+    assert 'inference in fp32 would have no row' in text
+
+
 @pytest.mark.parametrize('model', [SMT, PlainSMT])
 def test_tasks_do_what_they_say(args, model):
     model = model()
