@@ -5,6 +5,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from mmsmt.data.parallel import show_progress
+
 from . import models
 from .complexity import count_complexity
 from .paper import TTA, Part, Row
@@ -43,9 +45,9 @@ def collect_part(
             place.
     """
     rows = []
-    for row in part.rows:
-        if not row.smt and not baselines:
-            continue
+    wanted = [row for row in part.rows if row.smt or baselines]
+    title = f'Table {part.table}, {part.title}'
+    for row in show_progress(wanted, len(wanted), title, few=0):
         paper = dict(
             parameters=row.parameters,
             flops=row.flops,

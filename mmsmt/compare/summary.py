@@ -124,7 +124,8 @@ def write_results(
     lines = [format_comparison(trials, parameters), '']
     lines.append(
         'Last validation; mean ± standard deviation over seeds '
-        f'{", ".join(map(str, settings["seeds"]))}. Time of training alone. '
+        f'{", ".join(map(str, settings["seeds"]))}. Time of training alone: '
+        'its iterations at the median of the logged times. '
         f'{machine["device"]}, {machine["threads"]} threads, '
         f'{settings["jobs"]} at a time; {packages}.'
     )

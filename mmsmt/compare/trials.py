@@ -1,6 +1,7 @@
 """Train the configs of a comparison, one after the other, resuming."""
 
 import os
+import statistics
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -27,7 +28,8 @@ class Point:
 
     Args:
         images (int): Training images that were seen, repeated ones too.
-        seconds (float): Time of the training iterations until then.
+        seconds (float): Time of the training iterations until then, each
+            taken as long as the median one: pauses do not count.
         scores (dict[str, float]): Values by their logged names.
     """
 
@@ -183,13 +185,15 @@ def read_points(folder: Path) -> list[Point]:
     if not run.scores or run.scores[-1]['step'] != run.total[1]:
         return []
     loader = run.cfg.train_dataloader
+    times = [line['time'] for line in run.training if 'time' in line]
+    median = statistics.median(times) if times else 0.0
     points = []
     for record in run.scores:
         end = run.iteration_of(record['step'])
         points.append(
             Point(
                 images=end * loader.batch_size,
-                seconds=run.seconds(end),
+                seconds=end * median,
                 scores={k: v for k, v in record.items() if k in SCORES},
             )
         )

@@ -70,6 +70,14 @@ def test_runs(tool_of, root, coco, own, tmp_path, fork, monkeypatch):
         assert point['images'] == 4 and point['seconds'] > 0
         assert set(point['scores']) == {'coco/bbox_mAP', 'coco/segm_mAP'}
     folder = work_dir / 'small/lr_0.003/seed_5'
+    # A pause in one of three iterations does not count.
+    (log,) = folder.glob('*/vis_data/scalars.json')
+    record = next(x for x in map(json.loads, log.open()) if 'loss' in x)
+    with log.open('a') as file:
+        for i, seconds in enumerate((1e3, record['time']), start=1001):
+            print(json.dumps(dict(record, time=seconds, iter=i)), file=file)
+    (point,) = first['points']
+    assert trials.read_points(folder)[0].seconds == point['seconds']
     (ran,) = folder.glob('*/vis_data/config.py')
     assert Config.fromfile(ran).randomness.seed == 5
 
