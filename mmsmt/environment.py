@@ -286,7 +286,9 @@ def cpu_name() -> str:
     path = Path('/proc/cpuinfo')
     lines = path.read_text().splitlines() if path.is_file() else []
     names = [line for line in lines if line.startswith('model name')]
-    return names[0].split(':')[1].strip() if names else platform.machine()
+    if names:
+        return names[0].split(':')[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def describe_device() -> str:

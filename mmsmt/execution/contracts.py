@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 
 _STOCK = ('torch.nn.modules.', 'mmcv.cnn.', 'mmengine.model.', 'mmsmt.')
@@ -77,12 +78,26 @@ def is_stock(module: nn.Module) -> bool:
     )
 
 
+def is_transformed() -> bool:
+    """Check for what sees PyTorch's own operators or derives them in its way.
+
+    True while a graph is compiled or traced, under ``torch.func`` and
+    forward-mode derivatives, and under dispatch modes, such as PyTorch's FLOP
+    counter.
+    """
+    return bool(
+        is_compiling()
+        or torch.jit.is_tracing()
+        or forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack()
+    )
+
+
 def inferred_on_cpu(x: Tensor) -> bool:
-    """Check for eager computation on a CPU without gradients."""
+    """Check for eager computation on a CPU without gradients of any kind."""
     return (
         x.device.type == 'cpu'
         and enabled()
-        and not (
-            torch.is_grad_enabled() or torch.jit.is_tracing() or is_compiling()
-        )
+        and not (torch.is_grad_enabled() or is_transformed())
     )

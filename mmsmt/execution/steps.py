@@ -68,6 +68,7 @@ def _in_bands(
     """Compute a step in bands of ``rows`` rows, or for whole images."""
     batch, height = x.shape[0], x.shape[2]
     images = max(rows // height, 1)
+    rows = -(-height // -(-height // rows))  # bands of about the same size
     out: Any = None
     for i in range(0, batch, images):
         for top in range(0, height, rows):

@@ -1,5 +1,10 @@
-"""Convolutions followed by a batch norm or by adding their input."""
+"""Convolutions followed by a batch norm, an activation, or adding their input.
 
+At inference on an x86 CPU one operator of oneDNN computes a convolution and
+its activation, as in graphs that PyTorch compiles.
+"""
+
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -8,7 +13,13 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from mmsmt.execution.contracts import inferred_on_cpu, is_stock
+from mmsmt.execution.contracts import (
+    inferred_on_cpu,
+    is_compiling,
+    is_stock,
+)
+
+from .onednn import autocast_on_cpu, convolve, fused_name
 
 
 def is_local(norm: nn.Module) -> bool:
@@ -21,48 +32,105 @@ def is_local(norm: nn.Module) -> bool:
 
 
 def conv_bn(
-    conv: nn.Module, bn: nn.Module, x: Tensor, relu: bool = False
+    conv: nn.Module, bn: nn.Module, x: Tensor, act: nn.Module | None = None
 ) -> Tensor:
-    """Compute ``bn(conv(x))``, optionally followed by ReLU.
+    """Compute ``bn(conv(x))``, optionally followed by an activation.
 
-    At inference on a CPU, one convolution computes both. ReLU is in place
-    unless a hook may hold the result.
+    At inference on a CPU, one convolution computes convolution and norm.
 
     Args:
         conv (nn.Module): The convolution.
         bn (nn.Module): The norm after it.
         x (Tensor): Input, (B, in_channels, H, W).
-        relu (bool): Apply ReLU. Defaults to False.
+        act (nn.Module, optional): The activation.
 
     Returns:
         Tensor: (B, out_channels, H', W').
     """
-    stock = is_stock(conv) and is_stock(bn)
     if (
-        stock
-        and type(conv) is nn.Conv2d
-        and inferred_on_cpu(x)
+        inferred_on_cpu(x)
         and _applies_statistics(bn)
+        and is_plain_conv(conv)
+        and is_stock(bn)
     ):
-        x = _fused(conv, bn, x)
-    else:
-        # On a GPU the convolution may be computed in dense NCHW memory.
-        x = bn(conv(x).contiguous(memory_format=torch.channels_last))
-    return F.relu(x, inplace=stock) if relu else x
+        weight, bias = _fold(conv, bn)
+        # Detached: autocast would cache a copy of each otherwise.
+        return _convolve(conv, weight.detach(), bias.detach(), act, x)
+    # On a GPU the convolution may be computed in dense NCHW memory.
+    x = bn(conv(x).contiguous(memory_format=torch.channels_last))
+    return act(x) if act else x
 
 
-def conv_plus_input(conv: nn.Module, x: Tensor) -> Tensor:
-    """Compute ``conv(x) + x``, adding in place to the convolution's output.
+def conv_plus_input(
+    conv: Any, x: Tensor, act: nn.Module | None = None
+) -> Tensor:
+    """Compute ``conv(x) + x``, optionally followed by an activation.
 
-    Adding to a view would trigger CopySlices in autograd. The addition is out
-    of place if a hook may hold the output.
+    In fp32 adding the input is a 1 in the kernel of a depth-wise convolution.
+
+    Args:
+        conv (nn.Module): Depth-wise convolution, or its replacement.
+        x (Tensor): Input, (B, C, H, W).
+        act (nn.Module, optional): The activation.
+
+    Returns:
+        Tensor: (B, C, H, W).
     """
+    stock = is_stock(conv)
+    if _adds_by_kernel(conv, x):
+        weight = conv.weight + _identity(conv.weight.shape[-1])
+        return _convolve(conv, weight, conv.bias, act, x)
     out = conv(x)
-    return out.add_(x) if is_stock(conv) else out + x
+    # Adding to a view would trigger CopySlices in autograd. The addition is
+    # out of place if a hook may hold the output.
+    out = out.add_(x) if stock else out + x
+    return act(out) if act else out
 
 
-def _fused(conv: nn.Conv2d, bn: Any, x: Tensor) -> Tensor:
-    weight, bias = fuse_conv_bn_weights(
+def is_plain_conv(conv: nn.Module) -> bool:
+    """Check that a convolution may be computed from its weights."""
+    return (
+        type(conv) is nn.Conv2d
+        and conv.padding_mode == 'zeros'
+        and not isinstance(conv.padding, str)
+        and is_stock(conv)
+    )
+
+
+def is_depthwise(conv: Any) -> bool:
+    """Check for :func:`is_plain_conv` of each channel that keeps the size."""
+    if not is_plain_conv(conv):
+        return False
+    height, width = conv.kernel_size
+    return (
+        conv.groups == conv.in_channels == conv.out_channels
+        and height == width
+        and height % 2 == 1
+        and conv.padding == (height // 2, width // 2)
+        and conv.stride == conv.dilation == (1, 1)
+    )
+
+
+def _adds_by_kernel(conv: nn.Module, x: Tensor) -> bool:
+    return (
+        x.dtype == torch.float32
+        and x.device.type == 'cpu'
+        and not (autocast_on_cpu() or is_compiling() or torch.jit.is_tracing())
+        and is_depthwise(conv)
+    )
+
+
+@lru_cache
+def _identity(size: int) -> Tensor:
+    """Return the depth-wise kernel (1, 1, size, size) that copies a map."""
+    with torch.inference_mode(False):
+        kernel = torch.zeros(1, 1, size, size, dtype=torch.float, device='cpu')
+        kernel[0, 0, size // 2, size // 2] = 1
+    return kernel
+
+
+def _fold(conv: Any, bn: Any) -> tuple[Tensor, Tensor]:
+    return fuse_conv_bn_weights(
         conv.weight,
         conv.bias,
         bn.running_mean,
@@ -71,17 +139,26 @@ def _fused(conv: nn.Conv2d, bn: Any, x: Tensor) -> Tensor:
         bn.weight,
         bn.bias,
     )
-    # Detached: autocast would cache a copy of each otherwise.
-    return F.conv2d(
+
+
+def _convolve(
+    conv: Any, weight: Tensor, bias: Any, act: nn.Module | None, x: Tensor
+) -> Tensor:
+    """Compute a convolution of other weights, and an activation."""
+    name = act and fused_name(act, x)
+    if name:
+        return convolve(x, weight, bias, conv, name)
+    x = F.conv2d(
         x,
-        weight.detach(),
-        bias.detach(),
+        weight,
+        bias,
         conv.stride,
         conv.padding,
         # With dilation PyTorch chooses oneDNN, as in layers/linear.py.
         2 if conv.kernel_size == (1, 1) else 1,
         conv.groups,
     )
+    return act(x) if act else x
 
 
 def _applies_statistics(norm: nn.Module) -> bool:

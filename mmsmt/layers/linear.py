@@ -1,6 +1,7 @@
 """Linear layers applied to the channels of a map."""
 
-import platform
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,19 +10,16 @@ from torch import Tensor, nn
 from mmsmt.execution.contracts import is_compiling, is_stock
 
 from .maps import nchw, nhwc, on_gpu
-
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in (
-    'x86_64',
-    'AMD64',
-)
+from .onednn import HAS_ONEDNN, MKL_IS_SLOW
 
 
 def linear(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a linear layer to the channels of a map.
 
     In fp32 on an x86 CPU a stock ``nn.Linear`` is computed as a 1 x 1
-    convolution: oneDNN chooses its kernels by the CPU's instruction set. MKL,
-    which computes PyTorch's matrix products, chooses them by the CPU's vendor.
+    convolution where that is faster: oneDNN chooses its kernels by the CPU's
+    instruction set. MKL, which computes PyTorch's matrix products, chooses
+    them by the CPU's vendor too.
 
     Args:
         layer (nn.Module): ``nn.Linear`` or its replacement.
@@ -30,9 +28,70 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     Returns:
         Tensor: (B, out_features, H, W), in channels-last memory.
     """
-    if type(layer) is nn.Linear and _suits_onednn(x) and is_stock(layer):
+    if (
+        type(layer) is nn.Linear
+        and _suits_onednn(x, layer.out_features, torch.is_grad_enabled())
+        and is_stock(layer)
+    ):
         return _pointwise(x, layer.weight, layer.bias)
     return nchw(layer(nhwc(x)))
+
+
+def apply_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    training: bool | None = None,
+) -> Tensor:
+    """Apply weights of a linear layer to the channels of a map.
+
+    Args:
+        x (Tensor): Map, (B, in_features, H, W).
+        weight (Tensor): (out_features, in_features).
+        bias (Tensor, optional): (out_features,).
+        training (bool, optional): There will be gradients. Defaults to whether
+            PyTorch records them.
+
+    Returns:
+        Tensor: (B, out_features, H, W), in channels-last memory.
+    """
+    if training is None:
+        training = torch.is_grad_enabled()
+    if _suits_onednn(x, weight.shape[0], training):
+        return _pointwise(x, weight, bias)
+    return nchw(F.linear(nhwc(x), weight, bias))
+
+
+def linear_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    wanted: Sequence[bool] = (True, True, True),
+) -> tuple[Any, Any, Any]:
+    """Compute the gradients of :func:`apply_linear`.
+
+    Args:
+        grad (Tensor): That of the result, (B, out_features, H, W).
+        x (Tensor): Map, (B, in_features, H, W).
+        weight (Tensor): (out_features, in_features).
+        wanted (Sequence[bool]): Which of the three are computed.
+
+    Returns:
+        tuple[Tensor | None, ...]: Those of ``x``, ``weight`` and the bias.
+    """
+    if _suits_onednn(x, weight.shape[0], training=True):
+        grads = torch.ops.aten.convolution_backward(
+            *(grad, x, weight[:, :, None, None], [len(weight)]),
+            *([1, 1], [0, 0], [2, 2], False, [0, 0], 1, list(wanted)),
+        )
+        of_weight = grads[1].flatten(1) if wanted[1] else None
+        return grads[0], of_weight, grads[2]
+    rows = nhwc(grad).flatten(0, 2)
+    return (
+        nchw(nhwc(grad) @ weight) if wanted[0] else None,
+        rows.t() @ nhwc(x).flatten(0, 2) if wanted[1] else None,
+        rows.sum(0) if wanted[2] else None,
+    )
 
 
 def linear_heads(layer: nn.Module, x: Tensor, num_heads: int) -> list[Tensor]:
@@ -76,10 +135,7 @@ def linear_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
     weights = [layer.weight[part] for part in slices]
     bias = layer.bias
     biases = [bias if bias is None else bias[part] for part in slices]
-    if _suits_onednn(x):
-        return [_pointwise(x, w, b) for w, b in zip(weights, biases)]
-    x = nhwc(x)
-    return [nchw(F.linear(x, w, b)) for w, b in zip(weights, biases)]
+    return [apply_linear(x, w, b) for w, b in zip(weights, biases)]
 
 
 def _slices(size: int, parts: int) -> list[slice]:
@@ -88,20 +144,28 @@ def _slices(size: int, parts: int) -> list[slice]:
     return [slice(i * length, (i + 1) * length) for i in range(parts)]
 
 
-def _suits_onednn(x: Tensor) -> bool:
+def _suits_onednn(x: Tensor, width: int, training: bool) -> bool:
     """Check that a convolution computes a linear layer faster.
 
-    For smaller inputs oneDNN's gradients are slow, or PyTorch does not use it.
+    For smaller inputs a convolution takes longer to call, oneDNN's gradients
+    are slow, or PyTorch does not use it. Where MKL is as fast, gradients are
+    faster with it. The sizes were measured. ONNX Runtime computes an exported
+    convolution faster than a product.
+
+    Args:
+        x (Tensor): Map, (B, C, H, W).
+        width (int): Channels of the result.
+        training (bool): There are gradients, or will be.
     """
-    return (
-        HAS_ONEDNN
-        and x.dtype == torch.float32
-        and x.device.type == 'cpu'
-        and (
-            is_compiling()
-            or (x.numel() >= 128 * x.shape[1] and x.numel() > 20480)
-        )
-    )
+    if not HAS_ONEDNN or x.dtype != torch.float32 or x.device.type != 'cpu':
+        return False
+    if is_compiling():
+        return True
+    size = x.numel()
+    if MKL_IS_SLOW or torch.jit.is_tracing():
+        return size >= 128 * x.shape[1] and size > 20480
+    many = size >= 2048 * x.shape[1] and size * width >= 2**26
+    return many and not training
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

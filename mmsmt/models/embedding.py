@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from mmsmt.execution import run
+from mmsmt.execution.contracts import is_stock
 from mmsmt.layers.conv import conv_bn
 from mmsmt.layers.maps import LayerNorm2d
 
@@ -54,7 +56,9 @@ class Stem(nn.Module):
         return run(self._embed, x, self, self)
 
     def _embed(self, x: Tensor) -> Tensor:
-        x = conv_bn(self.conv1, self.bn, x, relu=True)
+        x = conv_bn(self.conv1, self.bn, x)
+        # In place unless a hook may hold the result.
+        x = F.relu(x, inplace=is_stock(self.conv1) and is_stock(self.bn))
         return self.norm(self.conv2(x))
 
 

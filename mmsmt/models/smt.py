@@ -20,6 +20,7 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmsmt.execution import run
+from mmsmt.execution.contracts import is_stock
 from mmsmt.layers.attention import attention
 from mmsmt.layers.conv import conv_bn, conv_plus_input, is_local
 from mmsmt.layers.linear import linear, linear_heads, linear_parts
@@ -29,6 +30,8 @@ from mmsmt.layers.maps import (
     interleave,
     layer_scale,
 )
+from mmsmt.layers.mixed import are_mixed_at_once, mix_heads
+from mmsmt.layers.recompute import linear_of_gelu
 from mmsmt.registry import MODELS
 
 from .arch import ARCHS, Arch, parse_arch
@@ -95,8 +98,14 @@ class ScaleAwareAggregation(nn.Module):
 
     def forward(self, *heads: Tensor) -> Tensor:
         """Fuse N maps (B, C / N, H, W) into the modulator (B, C, H, W)."""
-        groups = interleave(heads)
-        return self.inter(self.act(conv_bn(self.intra, self.bn, groups)))
+        return self.aggregate(interleave(heads))
+
+    def aggregate(self, groups: Tensor) -> Tensor:
+        """Fuse interleaved maps (B, C, H, W) into the modulator."""
+        if torch.is_grad_enabled():
+            x = conv_bn(self.intra, self.bn, groups)
+            return linear_of_gelu(self.act, self.inter, x)
+        return self.inter(conv_bn(self.intra, self.bn, groups, self.act))
 
 
 class ScaleAwareModulation(nn.Module):
@@ -137,9 +146,23 @@ class ScaleAwareModulation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        heads = linear_heads(self.s, x, self.num_heads)
-        modulator = self.saa(*self.mhmc(*heads))
+        saa: Any = self.saa
+        if self._mixes_at_once(x):
+            groups = mix_heads(self.s, self.mhmc.convs, x)
+            modulator = saa.aggregate(groups)
+        else:
+            heads = linear_heads(self.s, x, self.num_heads)
+            modulator = saa(*self.mhmc(*heads))
         return linear(self.proj, modulator * linear(self.v, x))
+
+    def _mixes_at_once(self, x: Tensor) -> bool:
+        return (
+            not self.training
+            and are_mixed_at_once(self.s, self.mhmc.convs, x)
+            and isinstance(self.saa, ScaleAwareAggregation)
+            and is_stock(self.mhmc)
+            and is_stock(self.saa)
+        )
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -196,8 +219,11 @@ class DetailSpecificFFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        x = conv_plus_input(self.dwconv, linear(self.fc1, x))
-        return linear(self.fc2, self.act(x))
+        x = linear(self.fc1, x)
+        if torch.is_grad_enabled():
+            x = conv_plus_input(self.dwconv, x)
+            return linear_of_gelu(self.act, self.fc2, x)
+        return linear(self.fc2, conv_plus_input(self.dwconv, x, self.act))
 
 
 class SMTBlock(nn.Module):

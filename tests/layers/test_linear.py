@@ -15,8 +15,10 @@ def model() -> SMT:
     return make()
 
 
-def test_linear_is_linear():
+@pytest.mark.parametrize('mkl_is_slow', [False, True])
+def test_linear_is_linear(monkeypatch, mkl_is_slow):
     """Above and below the size at which a CPU takes a convolution for it."""
+    monkeypatch.setattr(linear, 'MKL_IS_SLOW', mkl_is_slow)
     layer = torch.nn.Linear(48, 20)
     for shape in ((2, 48, 9, 8), (1, 48, 3, 4)):
         x = torch.randn(shape).to(memory_format=torch.channels_last)
@@ -34,7 +36,8 @@ def test_linear_is_linear():
 
 @pytest.mark.skipif(not linear.HAS_ONEDNN, reason='no oneDNN')
 @pytest.mark.parametrize('threads', [1, 2])
-def test_onednn_whatever_the_number_of_threads(model, threads):
+def test_onednn_whatever_the_number_of_threads(model, threads, monkeypatch):
+    monkeypatch.setattr(linear, 'MKL_IS_SLOW', True)
     x = torch.randn(1, 32, 32, 32)  # a smaller one stays without
     saa = model.block1[0].attn.saa
     before = torch.get_num_threads()
@@ -48,6 +51,27 @@ def test_onednn_whatever_the_number_of_threads(model, threads):
         )
     torch.set_num_threads(before)
     assert names['aten::mkldnn_convolution'] == 2
+
+
+@pytest.mark.skipif(not linear.HAS_ONEDNN, reason='no oneDNN')
+def test_mkl_where_it_is_as_fast(monkeypatch):
+    """Gradients, and few products at inference; ONNX gets convolutions."""
+    monkeypatch.setattr(linear, 'MKL_IS_SLOW', False)
+    layer, x = torch.nn.Linear(64, 256), torch.randn(1, 64, 64, 64)
+
+    def by_onednn(x: torch.Tensor) -> bool:
+        names = operators(lambda: linear.linear(layer, x))
+        return 'aten::mkldnn_convolution' in names
+
+    assert not by_onednn(x)
+    with torch.no_grad():
+        assert by_onednn(x)
+        assert not by_onednn(x[:, :, :31])
+        layer.requires_grad_(False)  # a trace takes constants alone
+        traced = torch.jit.trace(
+            lambda x: linear.linear(layer, x), x[:, :, :31]
+        )
+    assert 'aten::_convolution' in str(traced.inlined_graph)
 
 
 def test_only_the_image_and_the_outputs_are_copied(model):

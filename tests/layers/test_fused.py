@@ -1,0 +1,140 @@
+"""What one operator computes at inference equals what several compute."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from support.compare import close, operators
+from support.small import make
+from torch import nn
+from torch.autograd import forward_ad
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmsmt.execution import disabled
+from mmsmt.layers import mixed, onednn
+from mmsmt.layers.conv import conv_bn, conv_plus_input
+from mmsmt.layers.maps import interleave
+
+FUSED = 'mkldnn::_convolution_pointwise'
+needs_onednn = pytest.mark.skipif(not onednn.HAS_ONEDNN, reason='no oneDNN')
+
+
+def depthwise(channels: int, size: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(
+        channels, channels, size, padding=size // 2, groups=channels
+    )
+
+
+def image(*shape: int) -> torch.Tensor:
+    return torch.randn(shape).to(memory_format=torch.channels_last)
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ('act', 'fused'),
+    [
+        (nn.GELU(), True),
+        (nn.GELU('tanh'), True),
+        (nn.ReLU(), True),
+        (nn.SiLU(), False),
+        (type('Own', (nn.GELU,), {})(), False),
+    ],
+)
+def test_activations(act, fused):
+    """With a depth-wise convolution, and with a norm of trained statistics."""
+    conv, x = depthwise(32), image(2, 32, 9, 8)
+    bn = nn.BatchNorm2d(32)
+    bn(3 * image(8, 32, 9, 8) + 1)
+    bn.eval()
+    with torch.no_grad():
+        outs = [conv_plus_input(conv, x, act), conv_bn(conv, bn, x, act)]
+        assert close(outs, [act(conv(x) + x), act(bn(conv(x)))])
+        names = operators(lambda: conv_plus_input(conv, x, act))
+    assert (FUSED in names) == fused
+
+
+@needs_onednn
+def test_where_nothing_is_fused():
+    """Under autocast, with gradients, hooks, and for other convolutions."""
+    act, x = nn.GELU(), image(2, 32, 9, 8)
+
+    def names(conv: nn.Module, x: torch.Tensor = x) -> set[str]:
+        return set(operators(lambda: conv_plus_input(conv, x, act)))
+
+    plain = depthwise(32)
+    assert FUSED not in names(plain)
+    with torch.no_grad():
+        assert FUSED in names(plain)
+        with torch.autocast('cpu', torch.bfloat16):
+            assert FUSED not in names(plain)
+        with disabled():
+            assert FUSED not in names(plain)
+        assert FUSED not in names(plain.double(), x.double())
+        hooked = depthwise(32)
+        hooked.register_forward_hook(lambda module, x, out: out + 1)
+        assert close([conv_plus_input(hooked, x, act)], [act(hooked(x) + x)])
+        for options in (
+            dict(padding=1, padding_mode='reflect'),
+            dict(padding='same'),
+        ):
+            other = nn.Conv2d(32, 32, 3, groups=32, **options)
+            assert FUSED not in names(other)
+            assert close([conv_plus_input(other, x, act)], [act(other(x) + x)])
+
+
+def test_transforms_see_stock_operators():
+    """Without gradients, but with derivatives forward, and counters."""
+    # PyTorch's fused attention, from stage 3 on, has no derivatives forward.
+    model, x = make(out_indices=(0, 1)), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        _, tangents = torch.func.jvp(model, (x,), (torch.ones_like(x),))
+        with forward_ad.dual_level():
+            outs = model(forward_ad.make_dual(x, torch.ones_like(x)))
+            duals = [forward_ad.unpack_dual(out).tangent for out in outs]
+        counted = []
+        for switch in (nullcontext, disabled):
+            with switch(), FlopCounterMode(display=False) as counter:
+                model(x)
+            counted.append(counter.get_total_flops())
+    assert all(tangent.abs().max() > 0 for tangent in tangents)
+    assert close(duals, tangents)
+    assert counted[0] == counted[1] > 0
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('heads', [1, 2, 4])
+def test_heads_at_once(heads, bias):
+    layer = nn.Linear(24, 8 * heads, bias=bias)
+    convs = [depthwise(8, 3 + 2 * i) for i in range(heads)]
+    x = image(2, 24, 9, 11)
+    with torch.no_grad():
+        assert mixed.are_mixed_at_once(layer, convs, x)
+        parts = (
+            layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).chunk(heads, 1)
+        )
+        expected = interleave([conv(part) for conv, part in zip(convs, parts)])
+        assert close([mixed.mix_heads(layer, convs, x)], [expected])
+
+
+def test_where_heads_are_not_mixed_at_once(monkeypatch):
+    model, images = make(), torch.randn(1, 3, 64, 64)
+    sam = model.block1[0].attn
+    calls = []
+    for name, module in sam.named_modules():
+        if not isinstance(module, nn.ModuleList):
+            module.register_forward_pre_hook(
+                lambda module, args, name=name: calls.append(name)
+            )
+            with torch.no_grad():
+                model(images)
+            assert name in calls, name
+            module._forward_pre_hooks.clear()
+    monkeypatch.setattr(mixed, 'MAX_TOKENS', 16 * 16 - 1)
+    x = image(1, 32, 16, 16)
+    with torch.no_grad():
+        assert not mixed.are_mixed_at_once(sam.s, sam.mhmc.convs, x)
+        monkeypatch.setattr(mixed, 'MAX_TOKENS', 16 * 16)
+        assert mixed.are_mixed_at_once(sam.s, sam.mhmc.convs, x)
+        convs = [*sam.mhmc.convs[:-1], nn.Identity()]
+        assert not mixed.are_mixed_at_once(sam.s, convs, x)
+    assert not mixed.are_mixed_at_once(sam.s, sam.mhmc.convs, x)  # gradients

@@ -1,0 +1,185 @@
+"""GELU before a linear layer is computed twice instead of kept."""
+
+import pytest
+import torch
+from support.compare import close, operators
+from support.small import make
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmsmt.execution import disabled
+from mmsmt.layers import linear, recompute
+from mmsmt.layers.recompute import linear_of_gelu
+
+LAYERS = [
+    lambda: nn.Linear(64, 48),
+    lambda: nn.Linear(64, 48, bias=False),
+    lambda: nn.Conv2d(64, 48, 1),
+]
+
+
+@pytest.fixture(autouse=True)
+def small_maps_are_large(monkeypatch):
+    monkeypatch.setattr(recompute, 'LARGE', 0)
+
+
+def image(*shape: int, dtype=torch.float) -> torch.Tensor:
+    x = torch.randn(shape, dtype=dtype)
+    return x.to(memory_format=torch.channels_last).requires_grad_()
+
+
+def reference(act: nn.Module, layer: nn.Module, x: torch.Tensor):
+    if isinstance(layer, nn.Conv2d):
+        return layer(act(x))
+    return layer(act(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def gradients(out: torch.Tensor, *inputs: torch.Tensor):
+    return torch.autograd.grad((out * out.detach().cos()).sum(), inputs)
+
+
+def kept_bytes(run) -> int:
+    """Size of the memory that autograd keeps, each part counted once."""
+    kept = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = run()
+    assert out.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize('mkl_is_slow', [False, True])
+@pytest.mark.parametrize('make_layer', LAYERS)
+@pytest.mark.parametrize('act', [nn.GELU(), nn.GELU('tanh')])
+def test_gradients(monkeypatch, act, make_layer, mkl_is_slow):
+    monkeypatch.setattr(linear, 'MKL_IS_SLOW', mkl_is_slow)
+    layer, x = make_layer(), image(2, 64, 16, 16)
+    inputs = [x, *layer.parameters()]
+    out, expected = linear_of_gelu(act, layer, x), reference(act, layer, x)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert close([out], [expected])
+    found = gradients(out, *inputs)
+    assert close(found, gradients(expected, *inputs))
+    assert [g.shape for g in found] == [i.shape for i in inputs]
+    for frozen in inputs:  # the others have theirs
+        frozen.requires_grad_(False)
+        rest = [one for one in inputs if one is not frozen]
+        out = linear_of_gelu(act, layer, x)
+        assert close(
+            gradients(out, *rest), gradients(reference(act, layer, x), *rest)
+        )
+        frozen.requires_grad_()
+
+
+@pytest.mark.parametrize('make_layer', LAYERS)
+def test_second_derivatives(make_layer):
+    layer, x = make_layer().double(), image(1, 64, 2, 3, dtype=torch.double)
+    act, inputs = nn.GELU(), [x, *layer.parameters()]
+
+    def second(compute):
+        out = compute(act, layer, x)
+        first = torch.autograd.grad(
+            out.square().sum(), inputs, create_graph=True
+        )
+        return torch.autograd.grad(
+            sum(g.square().sum() for g in first), inputs
+        )
+
+    assert close(second(linear_of_gelu), second(reference), 1e-12)
+
+
+@pytest.mark.parametrize('make_layer', LAYERS)
+def test_bf16(make_layer):
+    """As near to fp32 as modules that are called are."""
+    act, layer, x = nn.GELU(), make_layer(), image(2, 64, 16, 16)
+    inputs = [x, *layer.parameters()]
+    exact = gradients(reference(act, layer, x), *inputs)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = linear_of_gelu(act, layer, x.bfloat16())
+        plain = reference(act, layer, x.bfloat16())
+    assert out.dtype == plain.dtype == torch.bfloat16
+    found = gradients(out, *inputs)
+    for one, other, ref in zip(found, gradients(plain, *inputs), exact):
+        assert one.dtype == ref.dtype
+        assert (one - ref).norm() < 1.5 * (
+            other - ref
+        ).norm() + 1e-3 * ref.norm()
+
+
+def test_what_is_kept(monkeypatch):
+    """One map of the two if it is large, also where it is checkpointed."""
+    act, layer, x = nn.GELU(), nn.Linear(64, 64), image(2, 64, 32, 32)
+    weights = layer.weight.nbytes
+    assert (
+        kept_bytes(lambda: linear_of_gelu(act, layer, x)) <= x.nbytes + weights
+    )
+    assert kept_bytes(lambda: reference(act, layer, x)) >= 2 * x.nbytes
+    monkeypatch.setattr(recompute, 'LARGE', x.nbytes + 1)
+    assert kept_bytes(lambda: linear_of_gelu(act, layer, x)) >= 2 * x.nbytes
+    monkeypatch.setattr(recompute, 'LARGE', x.nbytes)
+    assert kept_bytes(lambda: linear_of_gelu(act, layer, x)) < 2 * x.nbytes
+    expected = gradients(reference(act, layer, x), x)
+    again = checkpoint(linear_of_gelu, act, layer, x, use_reentrant=False)
+    assert close(gradients(again, x), expected)
+
+
+def test_where_modules_are_called():
+    """Under hooks, transforms and counters, and for other modules."""
+    layer, x = nn.Linear(64, 48), image(1, 64, 4, 4)
+    with torch.no_grad():
+        assert close(
+            [linear_of_gelu(nn.GELU(), layer, x)],
+            [reference(nn.GELU(), layer, x)],
+        )
+    act, calls = nn.GELU(), []
+    for module in (act, layer):
+        module.register_forward_hook(lambda m, args, out: calls.append(m))
+    linear_of_gelu(act, layer, x)
+    assert calls == [act, layer]
+    for module in (act, layer):
+        module._forward_hooks.clear()
+
+    def called() -> bool:
+        names = operators(lambda: linear_of_gelu(act, layer, x))
+        return '_LinearOfGelu' not in names
+
+    assert not called()
+    with disabled():
+        assert called()
+    with FlopCounterMode(display=False):
+        assert called()
+    for other in (nn.SiLU(), type('Own', (nn.GELU,), {})()):
+        out = linear_of_gelu(other, layer, x)
+        assert close([out], [reference(other, layer, x)])
+    wide = nn.Conv2d(64, 48, 3, padding=1)
+    assert close([linear_of_gelu(act, wide, x)], [wide(act(x))])
+
+
+def test_transforms():
+    """A model in training mode under ``torch.func``."""
+    model, x = make(out_indices=(0, 1)).train(), torch.randn(2, 3, 32, 32)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # a transform cannot write its statistics
+    parameters = {k: v.detach() for k, v in model.named_parameters()}
+
+    def loss(parameters, images):
+        outs = torch.func.functional_call(model, parameters, (images,))
+        return sum(out.square().mean() for out in outs)
+
+    found = torch.func.grad(loss)(parameters, x)
+    loss(dict(model.named_parameters()), x).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert close([found[name]], [parameter.grad]), name
+    _, tangent = torch.func.jvp(
+        lambda images: loss(parameters, images), (x,), (torch.ones_like(x),)
+    )
+    assert tangent.abs() > 0
