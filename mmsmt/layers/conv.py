@@ -4,7 +4,6 @@ At inference on an x86 CPU one operator of oneDNN computes a convolution and
 its activation, as in graphs that PyTorch compiles.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from mmsmt.execution.contracts import (
     is_stock,
 )
 
+from .maps import on_gpu
 from .onednn import autocast_on_cpu, convolve, fused_name
 
 
@@ -56,8 +56,10 @@ def conv_bn(
         weight, bias = _fold(conv, bn)
         # Detached: autocast would cache a copy of each otherwise.
         return _convolve(conv, weight.detach(), bias.detach(), act, x)
-    # On a GPU the convolution may be computed in dense NCHW memory.
-    x = bn(conv(x).contiguous(memory_format=torch.channels_last))
+    x = conv(x)
+    if on_gpu(x):  # it may be computed in dense NCHW memory
+        x = x.contiguous(memory_format=torch.channels_last)
+    x = bn(x)
     return act(x) if act else x
 
 
@@ -78,7 +80,7 @@ def conv_plus_input(
     """
     stock = is_stock(conv)
     if _adds_by_kernel(conv, x):
-        weight = conv.weight + _identity(conv.weight.shape[-1])
+        weight = conv.weight + _identity(conv.weight)
         return _convolve(conv, weight, conv.bias, act, x)
     out = conv(x)
     # Adding to a view would trigger CopySlices in autograd. The addition is
@@ -120,13 +122,9 @@ def _adds_by_kernel(conv: nn.Module, x: Tensor) -> bool:
     )
 
 
-@lru_cache
-def _identity(size: int) -> Tensor:
+def _identity(weight: Tensor) -> Tensor:
     """Return the depth-wise kernel (1, 1, size, size) that copies a map."""
-    with torch.inference_mode(False):
-        kernel = torch.zeros(1, 1, size, size, dtype=torch.float, device='cpu')
-        kernel[0, 0, size // 2, size // 2] = 1
-    return kernel
+    return F.pad(weight.new_ones(1, 1, 1, 1), [weight.shape[-1] // 2] * 4)
 
 
 def _fold(conv: Any, bn: Any) -> tuple[Tensor, Tensor]:

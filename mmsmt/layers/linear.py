@@ -30,35 +30,26 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     """
     if (
         type(layer) is nn.Linear
-        and _suits_onednn(x, layer.out_features, torch.is_grad_enabled())
+        and suits_onednn(x, layer.out_features, torch.is_grad_enabled())
         and is_stock(layer)
     ):
-        return _pointwise(x, layer.weight, layer.bias)
+        return pointwise(x, layer.weight, layer.bias)
     return nchw(layer(nhwc(x)))
 
 
-def apply_linear(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    training: bool | None = None,
-) -> Tensor:
+def apply_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Apply weights of a linear layer to the channels of a map.
 
     Args:
         x (Tensor): Map, (B, in_features, H, W).
         weight (Tensor): (out_features, in_features).
         bias (Tensor, optional): (out_features,).
-        training (bool, optional): There will be gradients. Defaults to whether
-            PyTorch records them.
 
     Returns:
         Tensor: (B, out_features, H, W), in channels-last memory.
     """
-    if training is None:
-        training = torch.is_grad_enabled()
-    if _suits_onednn(x, weight.shape[0], training):
-        return _pointwise(x, weight, bias)
+    if suits_onednn(x, weight.shape[0], torch.is_grad_enabled()):
+        return pointwise(x, weight, bias)
     return nchw(F.linear(nhwc(x), weight, bias))
 
 
@@ -68,28 +59,29 @@ def linear_backward(
     weight: Tensor,
     wanted: Sequence[bool] = (True, True, True),
 ) -> tuple[Any, Any, Any]:
-    """Compute the gradients of :func:`apply_linear`.
+    """Compute the gradients of a linear layer of a map.
 
     Args:
         grad (Tensor): That of the result, (B, out_features, H, W).
-        x (Tensor): Map, (B, in_features, H, W).
+        x (Tensor): Map, (B, in_features, H, W); not used for that of the
+            map alone.
         weight (Tensor): (out_features, in_features).
         wanted (Sequence[bool]): Which of the three are computed.
 
     Returns:
         tuple[Tensor | None, ...]: Those of ``x``, ``weight`` and the bias.
     """
-    if _suits_onednn(x, weight.shape[0], training=True):
+    if suits_onednn(x, weight.shape[0], training=True):
         grads = torch.ops.aten.convolution_backward(
             *(grad, x, weight[:, :, None, None], [len(weight)]),
             *([1, 1], [0, 0], [2, 2], False, [0, 0], 1, list(wanted)),
         )
-        of_weight = grads[1].flatten(1) if wanted[1] else None
+        of_weight = grads[1].reshape(weight.shape) if wanted[1] else None
         return grads[0], of_weight, grads[2]
-    rows = nhwc(grad).flatten(0, 2)
+    rows = nhwc(grad).reshape(-1, weight.shape[0])
     return (
         nchw(nhwc(grad) @ weight) if wanted[0] else None,
-        rows.t() @ nhwc(x).flatten(0, 2) if wanted[1] else None,
+        rows.t() @ nhwc(x).reshape(-1, weight.shape[1]) if wanted[1] else None,
         rows.sum(0) if wanted[2] else None,
     )
 
@@ -144,7 +136,7 @@ def _slices(size: int, parts: int) -> list[slice]:
     return [slice(i * length, (i + 1) * length) for i in range(parts)]
 
 
-def _suits_onednn(x: Tensor, width: int, training: bool) -> bool:
+def suits_onednn(x: Tensor, width: int, training: bool) -> bool:
     """Check that a convolution computes a linear layer faster.
 
     For smaller inputs a convolution takes longer to call, oneDNN's gradients
@@ -168,7 +160,8 @@ def _suits_onednn(x: Tensor, width: int, training: bool) -> bool:
     return many and not training
 
 
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply weights of a linear layer to a map as a convolution."""
     # Dilation has no effect on a single point, but without it PyTorch would
     # not choose oneDNN on one thread.
     return F.conv2d(x, weight[:, :, None, None], bias, dilation=2)

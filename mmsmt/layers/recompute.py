@@ -1,79 +1,110 @@
 """Linear layers of an activation that is recomputed in the backward pass."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsmt.execution.contracts import enabled, is_stock, is_transformed
+from mmsmt.execution.contracts import is_stock, is_transformed
 
 from .conv import is_plain_conv
-from .linear import apply_linear, linear, linear_backward
+from .linear import linear_backward, pointwise, suits_onednn
+from .maps import nchw, nhwc
 
 LARGE = 16_000_000
 """Bytes of a map from which it is not kept. Computing GELU again takes less
 time than writing such a map to new memory, which the system clears."""
 
 
-def linear_of_gelu(act: Any, layer: Any, x: Tensor) -> Tensor:
-    """Compute ``layer(act(x))`` of a map.
+def linear_of_gelu(
+    act: Any, layer: Any, x: Tensor, call: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Compute ``call(act(x))`` of a map, where gradients are recorded.
 
     A linear layer keeps its input for the gradient of its weights, and GELU
-    its own. Where gradients are recorded, both are stock, and the map is
-    :data:`LARGE`, only the latter is kept, and GELU is computed again in the
-    backward pass.
+    its own. On a CPU, if both are stock and the map is :data:`LARGE`, only the
+    latter is kept, and GELU is computed again in the backward pass.
 
     Args:
         act (nn.Module): The activation.
         layer (nn.Module): ``nn.Linear``, a 1 x 1 ``nn.Conv2d``, or what
             replaces them.
         x (Tensor): Map, (B, C, H, W).
+        call (Callable): Applies the layer to a map.
 
     Returns:
         Tensor: (B, C', H, W), in channels-last memory.
     """
-    pointwise = is_plain_conv(layer) and layer.kernel_size == (1, 1)
     if (
-        torch.is_grad_enabled()
-        and not is_transformed()
-        and x.nbytes >= LARGE
-        and type(act) is nn.GELU
-        and (type(layer) is nn.Linear or pointwise)
-        and enabled()
-        and is_stock(act)
-        and is_stock(layer)
+        x.device.type != 'cpu'
+        or not torch.is_grad_enabled()
+        or is_transformed()
+        or x.nbytes < LARGE
+        or type(act) is not nn.GELU
+        or not is_stock(act)
+        or not is_stock(layer)
+        or not (type(layer) is nn.Linear or _is_pointwise(layer))
     ):
-        weight = layer.weight.flatten(1)
-        return _LinearOfGelu.apply(x, weight, layer.bias, act.approximate)
-    x = act(x)
-    return layer(x) if isinstance(layer, nn.Conv2d) else linear(layer, x)
+        return call(act(x))
+    weight = layer.weight.flatten(1)
+    by_onednn = suits_onednn(x, len(weight), training=True)
+    out = _LinearOfGelu.apply(
+        x, weight, layer.bias, act.approximate, by_onednn
+    )
+    if by_onednn:
+        return out
+    return nchw(out.view(x.shape[0], *x.shape[2:], len(weight)))
+
+
+def _is_pointwise(conv: Any) -> bool:
+    return (
+        is_plain_conv(conv)
+        and conv.kernel_size == conv.stride == (1, 1)
+        and conv.padding == (0, 0)
+        and conv.groups == 1
+    )
 
 
 class _LinearOfGelu(torch.autograd.Function):
-    """Keep the input of GELU, not its result."""
+    """Keep the input of GELU, not its result.
+
+    It returns a map of oneDNN, or else the rows (B * H * W, C'): no view, so
+    that it may be changed in place.
+    """
 
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor, bias: Tensor | None, approximate: str
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        approximate: str,
+        by_onednn: bool,
     ) -> Tensor:
         # Detached: autocast would cache copies that have no gradients.
         weight, bias = weight.detach(), bias if bias is None else bias.detach()
         y = F.gelu(x, approximate=approximate)
-        return apply_linear(y, weight, bias, training=True)
+        if by_onednn:
+            return pointwise(y, weight, bias)
+        return F.linear(nhwc(y).reshape(-1, y.shape[1]), weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        x, weight, bias, ctx.approximate = inputs
+        x, weight, bias, ctx.approximate, ctx.by_onednn = inputs
         ctx.save_for_backward(x, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        y = F.gelu(x, approximate=ctx.approximate).to(grad.dtype)
+        if not ctx.by_onednn:
+            grad = nchw(grad.reshape(x.shape[0], *x.shape[2:], len(weight)))
+        y = x
+        if wanted[1]:
+            y = F.gelu(x, approximate=ctx.approximate)
         grad_y, grad_weight, grad_bias = linear_backward(
-            grad, y, weight.to(grad.dtype), wanted
+            grad, y.to(grad.dtype), weight.to(grad.dtype), wanted
         )
         del y
         if wanted[0]:
@@ -82,4 +113,4 @@ class _LinearOfGelu(torch.autograd.Function):
             )
         if wanted[1]:
             grad_weight = grad_weight.to(weight.dtype)
-        return grad_y, grad_weight, grad_bias, None
+        return grad_y, grad_weight, grad_bias, None, None

@@ -104,7 +104,7 @@ class ScaleAwareAggregation(nn.Module):
         """Fuse interleaved maps (B, C, H, W) into the modulator."""
         if torch.is_grad_enabled():
             x = conv_bn(self.intra, self.bn, groups)
-            return linear_of_gelu(self.act, self.inter, x)
+            return linear_of_gelu(self.act, self.inter, x, self.inter)
         return self.inter(conv_bn(self.intra, self.bn, groups, self.act))
 
 
@@ -158,8 +158,9 @@ class ScaleAwareModulation(nn.Module):
     def _mixes_at_once(self, x: Tensor) -> bool:
         return (
             not self.training
-            and are_mixed_at_once(self.s, self.mhmc.convs, x)
+            and isinstance(self.mhmc, MultiHeadMixedConv)
             and isinstance(self.saa, ScaleAwareAggregation)
+            and are_mixed_at_once(self.s, self.mhmc.convs, x)
             and is_stock(self.mhmc)
             and is_stock(self.saa)
         )
@@ -222,7 +223,9 @@ class DetailSpecificFFN(nn.Module):
         x = linear(self.fc1, x)
         if torch.is_grad_enabled():
             x = conv_plus_input(self.dwconv, x)
-            return linear_of_gelu(self.act, self.fc2, x)
+            return linear_of_gelu(
+                self.act, self.fc2, x, lambda y: linear(self.fc2, y)
+            )
         return linear(self.fc2, conv_plus_input(self.dwconv, x, self.act))
 
 

@@ -8,6 +8,7 @@ from support.compare import close, operators
 from support.small import make
 from torch import nn
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmsmt.execution import disabled
@@ -138,3 +139,46 @@ def test_where_heads_are_not_mixed_at_once(monkeypatch):
         convs = [*sam.mhmc.convs[:-1], nn.Identity()]
         assert not mixed.are_mixed_at_once(sam.s, convs, x)
     assert not mixed.are_mixed_at_once(sam.s, sam.mhmc.convs, x)  # gradients
+
+
+def test_replaced_parts_are_called():
+    """Also those with other attributes, with and without gradients."""
+    model, x = make(), torch.randn(1, 3, 64, 64)
+    expected = model(x)
+    sam = model.block1[0].attn
+    sam.saa.inter = nn.Sequential(sam.saa.inter)
+    convs = sam.mhmc
+
+    class Mixer(nn.Module):
+        def forward(self, *heads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return convs(*heads)
+
+    sam.mhmc = Mixer()
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            assert close(model(x), expected, 1e-4)
+
+
+def test_fake_tensors_do_not_stay():
+    model, x = make(out_indices=(0,)), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        make_fx(
+            lambda x: model(x)[0],
+            tracing_mode='fake',
+            _allow_non_fake_inputs=True,
+        )(x)
+        (out,) = make(out_indices=(0,))(x)
+    assert type(out) is torch.Tensor
+
+
+def test_models_side_by_side():
+    """``vmap`` over the weights of several models."""
+    models = [make(out_indices=(0, 1)) for _ in range(2)]
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        models[1].norm1.weight.mul_(2)
+        weights = torch.func.stack_module_state(models)
+        outs = torch.func.vmap(
+            lambda *state: torch.func.functional_call(models[0], state, x)[0]
+        )(*weights)
+        assert close(outs, [model(x)[0] for model in models], 1e-4)

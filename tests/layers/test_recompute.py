@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmsmt.execution import disabled
 from mmsmt.layers import linear, recompute
-from mmsmt.layers.recompute import linear_of_gelu
+from mmsmt.layers.recompute import linear_of_gelu as _linear_of_gelu
 
 LAYERS = [
     lambda: nn.Linear(64, 48),
@@ -25,15 +25,24 @@ def small_maps_are_large(monkeypatch):
     monkeypatch.setattr(recompute, 'LARGE', 0)
 
 
+def call_of(layer: nn.Module):
+    """Call a layer on a map."""
+    if isinstance(layer, nn.Linear):
+        return lambda x: layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return layer
+
+
+def linear_of_gelu(act: nn.Module, layer: nn.Module, x: torch.Tensor):
+    return _linear_of_gelu(act, layer, x, call_of(layer))
+
+
 def image(*shape: int, dtype=torch.float) -> torch.Tensor:
     x = torch.randn(shape, dtype=dtype)
     return x.to(memory_format=torch.channels_last).requires_grad_()
 
 
 def reference(act: nn.Module, layer: nn.Module, x: torch.Tensor):
-    if isinstance(layer, nn.Conv2d):
-        return layer(act(x))
-    return layer(act(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return call_of(layer)(act(x))
 
 
 def gradients(out: torch.Tensor, *inputs: torch.Tensor):
@@ -93,6 +102,29 @@ def test_second_derivatives(make_layer):
         )
 
     assert close(second(linear_of_gelu), second(reference), 1e-12)
+
+
+@pytest.mark.parametrize('mkl_is_slow', [False, True])
+def test_many_gradients_and_writes_in_place(monkeypatch, mkl_is_slow):
+    monkeypatch.setattr(linear, 'MKL_IS_SLOW', mkl_is_slow)
+    act, layer, x = nn.GELU(), nn.Linear(64, 48), image(2, 64, 16, 16)
+    inputs = [x, *layer.parameters()]
+    out, expected = linear_of_gelu(act, layer, x), reference(act, layer, x)
+    probes = torch.randn(3, *out.shape)
+    options = dict(grad_outputs=probes, is_grads_batched=True)
+    if not mkl_is_slow:  # PyTorch has no rule for a convolution's
+        found = torch.autograd.grad(out, inputs, **options, retain_graph=True)
+        assert close(found, torch.autograd.grad(expected, inputs, **options))
+    out.mul_(2)  # as a hook may
+    assert close(
+        torch.autograd.grad(out.sum(), inputs),
+        [
+            2 * g
+            for g in torch.autograd.grad(
+                reference(act, layer, x).sum(), inputs
+            )
+        ],
+    )
 
 
 @pytest.mark.parametrize('make_layer', LAYERS)
@@ -158,8 +190,14 @@ def test_where_modules_are_called():
     for other in (nn.SiLU(), type('Own', (nn.GELU,), {})()):
         out = linear_of_gelu(other, layer, x)
         assert close([out], [reference(other, layer, x)])
-    wide = nn.Conv2d(64, 48, 3, padding=1)
-    assert close([linear_of_gelu(act, wide, x)], [wide(act(x))])
+    for other in (
+        nn.Conv2d(64, 48, 3, padding=1),
+        nn.Conv2d(64, 48, 1, groups=2),
+        nn.Conv2d(64, 48, 1, stride=2),
+        nn.Conv2d(64, 48, 1, padding=1),
+        nn.Sequential(nn.Conv2d(64, 48, 1)),
+    ):
+        assert close([linear_of_gelu(act, other, x)], [other(act(x))])
 
 
 def test_transforms():
