@@ -79,7 +79,7 @@ def is_stock(module: nn.Module) -> bool:
 
 
 def is_transformed() -> bool:
-    """Check for what sees PyTorch's own operators or derives them in its way.
+    """Check for a tracer, transform or mode over PyTorch's own operators.
 
     True while a graph is compiled or traced, under ``torch.func`` and
     forward-mode derivatives, and under dispatch modes, such as PyTorch's FLOP

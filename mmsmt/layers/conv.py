@@ -1,4 +1,4 @@
-"""Convolutions followed by a batch norm, an activation, or adding their input.
+"""Compute convolutions and what follows: a norm, an activation, an addition.
 
 At inference on an x86 CPU one operator of oneDNN computes a convolution and
 its activation, as in graphs that PyTorch compiles.
@@ -78,14 +78,13 @@ def conv_plus_input(
     Returns:
         Tensor: (B, C, H, W).
     """
-    stock = is_stock(conv)
     if _adds_by_kernel(conv, x):
         weight = conv.weight + _identity(conv.weight)
         return _convolve(conv, weight, conv.bias, act, x)
     out = conv(x)
     # Adding to a view would trigger CopySlices in autograd. The addition is
     # out of place if a hook may hold the output.
-    out = out.add_(x) if stock else out + x
+    out = out.add_(x) if is_stock(conv) else out + x
     return act(out) if act else out
 
 

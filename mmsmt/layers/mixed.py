@@ -1,4 +1,4 @@
-"""All heads of a mixed convolution as one, for small maps."""
+"""Compute all heads of a mixed convolution as one, for small maps."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,9 @@ from .conv import is_depthwise
 from .linear import apply_linear
 
 MAX_TOKENS = 1024
-"""Tokens up to which calling operators takes longer than zeros in kernels."""
+"""Tokens up to which calling operators takes longer than zeros in kernels.
+
+Measured on an AMD EPYC (AVX2, two cores), torch 2.12.1, 2026-11-27."""
 
 
 def are_mixed_at_once(

@@ -1,4 +1,4 @@
-"""Operators of oneDNN that PyTorch's compiler uses, for inference on a CPU."""
+"""Call fused operators of oneDNN, as PyTorch's compiler does, on a CPU."""
 
 import platform
 from typing import Any

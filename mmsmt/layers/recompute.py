@@ -1,4 +1,4 @@
-"""Linear layers of an activation that is recomputed in the backward pass."""
+"""Recompute the activation before a linear layer in the backward pass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,11 @@ from .linear import linear_backward, pointwise, suits_onednn
 from .maps import nchw, nhwc
 
 LARGE = 16_000_000
-"""Bytes of a map from which it is not kept. Computing GELU again takes less
-time than writing such a map to new memory, which the system clears."""
+"""Bytes of a map from which it is not kept.
+
+Computing GELU again takes less time than writing such a map to new memory,
+which the system clears. Measured on an AMD EPYC (AVX2, two cores), torch
+2.12.1, 2026-11-27."""
 
 
 def linear_of_gelu(
@@ -70,8 +73,8 @@ def _is_pointwise(conv: Any) -> bool:
 class _LinearOfGelu(torch.autograd.Function):
     """Keep the input of GELU, not its result.
 
-    It returns a map of oneDNN, or else the rows (B * H * W, C'): no view, so
-    that it may be changed in place.
+    Returns the map of a convolution, or the rows (B * H * W, C') of a product.
+    Neither is a view, so that hooks may change it in place.
     """
 
     @staticmethod

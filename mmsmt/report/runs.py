@@ -71,15 +71,13 @@ class RunLog:
             return int(step)
         return round(step / total * self.info.get('iterations', 0))
 
-    def seconds(self, until: float = math.inf) -> float:
-        """Return the time of the logged iterations, until one."""
+    def seconds(self) -> float:
+        """Return the time of the logged iterations."""
         last, total = 0, 0.0
         for line in self.training:
-            step = min(line.get('iter', 0), until)
+            step = line.get('iter', 0)
             total += max(0, step - last) * line.get('time', 0)
             last = step
-        if self.training and last < until < math.inf:
-            total += (until - last) * self.training[-1].get('time', 0)
         return total
 
 

@@ -1,4 +1,4 @@
-"""What one operator computes at inference equals what several compute."""
+"""Compare fused operators at inference with those that they replace."""
 
 from contextlib import nullcontext
 
@@ -42,7 +42,7 @@ def image(*shape: int) -> torch.Tensor:
     ],
 )
 def test_activations(act, fused):
-    """With a depth-wise convolution, and with a norm of trained statistics."""
+    """Fuse one with a depth-wise convolution, and with a folded norm."""
     conv, x = depthwise(32), image(2, 32, 9, 8)
     bn = nn.BatchNorm2d(32)
     bn(3 * image(8, 32, 9, 8) + 1)
@@ -56,7 +56,7 @@ def test_activations(act, fused):
 
 @needs_onednn
 def test_where_nothing_is_fused():
-    """Under autocast, with gradients, hooks, and for other convolutions."""
+    """Call them under autocast, with gradients and hooks, and for others."""
     act, x = nn.GELU(), image(2, 32, 9, 8)
 
     def names(conv: nn.Module, x: torch.Tensor = x) -> set[str]:
@@ -84,7 +84,7 @@ def test_where_nothing_is_fused():
 
 
 def test_transforms_see_stock_operators():
-    """Without gradients, but with derivatives forward, and counters."""
+    """Derive forward and count operations without gradients."""
     # PyTorch's fused attention, from stage 3 on, has no derivatives forward.
     model, x = make(out_indices=(0, 1)), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_where_heads_are_not_mixed_at_once(monkeypatch):
 
 
 def test_replaced_parts_are_called():
-    """Also those with other attributes, with and without gradients."""
+    """Call parts of other types, with and without gradients."""
     model, x = make(), torch.randn(1, 3, 64, 64)
     expected = model(x)
     sam = model.block1[0].attn
@@ -172,7 +172,7 @@ def test_fake_tensors_do_not_stay():
 
 
 def test_models_side_by_side():
-    """``vmap`` over the weights of several models."""
+    """Map a model over the weights of several by ``vmap``."""
     models = [make(out_indices=(0, 1)) for _ in range(2)]
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

@@ -1,11 +1,10 @@
-"""GELU before a linear layer is computed twice instead of kept."""
+"""Check that GELU before a linear layer is recomputed instead of kept."""
 
 import pytest
 import torch
-from support.compare import close, operators
+from support.compare import close, kept_bytes, operators
 from support.small import make
 from torch import nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,21 +46,6 @@ def reference(act: nn.Module, layer: nn.Module, x: torch.Tensor):
 
 def gradients(out: torch.Tensor, *inputs: torch.Tensor):
     return torch.autograd.grad((out * out.detach().cos()).sum(), inputs)
-
-
-def kept_bytes(run) -> int:
-    """Size of the memory that autograd keeps, each part counted once."""
-    kept = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = run()
-    assert out.requires_grad
-    return sum(kept.values())
 
 
 @pytest.mark.parametrize('mkl_is_slow', [False, True])
@@ -129,7 +113,7 @@ def test_many_gradients_and_writes_in_place(monkeypatch, mkl_is_slow):
 
 @pytest.mark.parametrize('make_layer', LAYERS)
 def test_bf16(make_layer):
-    """As near to fp32 as modules that are called are."""
+    """Be as near to fp32 as modules that are called."""
     act, layer, x = nn.GELU(), make_layer(), image(2, 64, 16, 16)
     inputs = [x, *layer.parameters()]
     exact = gradients(reference(act, layer, x), *inputs)
@@ -146,24 +130,25 @@ def test_bf16(make_layer):
 
 
 def test_what_is_kept(monkeypatch):
-    """One map of the two if it is large, also where it is checkpointed."""
+    """Keep one map of the two if it is large, also in a checkpoint."""
     act, layer, x = nn.GELU(), nn.Linear(64, 64), image(2, 64, 32, 32)
-    weights = layer.weight.nbytes
-    assert (
-        kept_bytes(lambda: linear_of_gelu(act, layer, x)) <= x.nbytes + weights
-    )
-    assert kept_bytes(lambda: reference(act, layer, x)) >= 2 * x.nbytes
+
+    def kept(compute=linear_of_gelu) -> int:
+        return kept_bytes(lambda: compute(act, layer, x), layer.parameters())
+
+    assert kept() <= x.nbytes
+    assert kept(reference) >= 2 * x.nbytes
     monkeypatch.setattr(recompute, 'LARGE', x.nbytes + 1)
-    assert kept_bytes(lambda: linear_of_gelu(act, layer, x)) >= 2 * x.nbytes
+    assert kept() >= 2 * x.nbytes
     monkeypatch.setattr(recompute, 'LARGE', x.nbytes)
-    assert kept_bytes(lambda: linear_of_gelu(act, layer, x)) < 2 * x.nbytes
+    assert kept() < 2 * x.nbytes
     expected = gradients(reference(act, layer, x), x)
     again = checkpoint(linear_of_gelu, act, layer, x, use_reentrant=False)
     assert close(gradients(again, x), expected)
 
 
 def test_where_modules_are_called():
-    """Under hooks, transforms and counters, and for other modules."""
+    """Call modules under hooks and counters, and modules of other types."""
     layer, x = nn.Linear(64, 48), image(1, 64, 4, 4)
     with torch.no_grad():
         assert close(
@@ -201,7 +186,7 @@ def test_where_modules_are_called():
 
 
 def test_transforms():
-    """A model in training mode under ``torch.func``."""
+    """Derive a model in training mode by ``torch.func``."""
     model, x = make(out_indices=(0, 1)).train(), torch.randn(2, 3, 32, 32)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
