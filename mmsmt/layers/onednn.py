@@ -1,9 +1,9 @@
 """Call fused operators of oneDNN, as PyTorch's compiler does, on a CPU."""
 
 import platform
-from typing import Any
 
 import torch
+from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 from mmsmt.environment import cpu_name
@@ -18,9 +18,12 @@ MKL_IS_SLOW = (
     and 'Intel' not in cpu_name()
 )
 """True if MKL does not use the widest instructions of the CPU."""
-_convolution: Any = HAS_ONEDNN and getattr(
-    torch.ops.mkldnn, '_convolution_pointwise', None
-)
+HAS_FUSED = HAS_ONEDNN and digit_version(torch.__version__) >= (2, 4)
+"""True if convolutions may compute activations.
+
+oneDNN before 3.4, in torch before 2.4, keeps a pointer to freed memory, and
+computes wrong values or crashes when it makes a kernel again that its cache
+no longer has: https://github.com/uxlfoundation/oneDNN, commit 7d9257ce50."""
 
 
 def autocast_on_cpu() -> bool:
@@ -42,7 +45,7 @@ def fused_name(act: nn.Module, x: Tensor) -> tuple[str, str | None] | None:
         activation must be called, or gradients or bf16 are asked for.
     """
     if (
-        not _convolution
+        not HAS_FUSED
         or x.dtype != torch.float32
         or not inferred_on_cpu(x)
         or autocast_on_cpu()
@@ -73,7 +76,7 @@ def convolve(
     Returns:
         Tensor: (B, out_channels, H', W').
     """
-    return _convolution(
+    return torch.ops.mkldnn._convolution_pointwise(
         x,
         weight,
         bias,

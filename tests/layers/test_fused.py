@@ -17,7 +17,9 @@ from mmsmt.layers.conv import conv_bn, conv_plus_input
 from mmsmt.layers.maps import interleave
 
 FUSED = 'mkldnn::_convolution_pointwise'
-needs_onednn = pytest.mark.skipif(not onednn.HAS_ONEDNN, reason='no oneDNN')
+needs_fused = pytest.mark.skipif(
+    not onednn.HAS_FUSED, reason='no or old oneDNN'
+)
 
 
 def depthwise(channels: int, size: int = 3) -> nn.Conv2d:
@@ -30,7 +32,7 @@ def image(*shape: int) -> torch.Tensor:
     return torch.randn(shape).to(memory_format=torch.channels_last)
 
 
-@needs_onednn
+@needs_fused
 @pytest.mark.parametrize(
     ('act', 'fused'),
     [
@@ -54,7 +56,7 @@ def test_activations(act, fused):
     assert (FUSED in names) == fused
 
 
-@needs_onednn
+@needs_fused
 def test_where_nothing_is_fused():
     """Call them under autocast, with gradients and hooks, and for others."""
     act, x = nn.GELU(), image(2, 32, 9, 8)
@@ -157,6 +159,40 @@ def test_replaced_parts_are_called():
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
             assert close(model(x), expected, 1e-4)
+
+
+SIZES_AT_RANDOM = """
+import random, torch
+from torch import nn
+from torch.nn import functional as F
+from mmsmt.layers.conv import conv_plus_input
+torch.set_num_threads(1)
+draw = random.Random(0)
+with torch.no_grad():
+    for _ in range(2000):
+        size, act = draw.randint(8, 13), draw.choice([nn.GELU(), nn.ReLU()])
+        conv = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+        x = torch.randn(1, 32, size, size)
+        x = x.to(memory_format=torch.channels_last)
+        out = conv_plus_input(conv, x, act)
+        args = x.double(), conv.weight.double(), conv.bias.double()
+        expected = act(x + F.conv2d(*args, padding=1, groups=32))
+        error = (out - expected).abs().max()
+        assert error < 1e-5, (size, act, error)
+"""
+
+
+def test_more_sizes_than_are_cached(new_python):
+    """Compute maps of many sizes in one process.
+
+    By default oneDNN caches 1024 kernels, here 4. Before 3.4 it forgets the
+    activation that a kernel made again needs.
+    """
+    new_python(
+        *('-c', SIZES_AT_RANDOM),
+        ONEDNN_PRIMITIVE_CACHE_CAPACITY='4',
+        MALLOC_PERTURB_='165',  # overwrite what is freed
+    )
 
 
 def test_fake_tensors_do_not_stay():
