@@ -119,17 +119,27 @@ def main(args: argparse.Namespace) -> None:
         run_trials(trials, options, args.jobs)
         chosen = choose_rates(trials)
         best = {trial.name: trial.rate for trial in chosen}
-        # All backbones have a seed before one has the next.
-        for seed in others:
-            write_results(args.work_dir, chosen, trials, parameters, settings)
-            more = [make(name, seed, best[name]) for name in configs]
-            run_trials(more, options, args.jobs)
-            chosen += more
+        # Backbones begin with a seed before one begins with the next.
+        more = [make(name, s, best[name]) for s in others for name in configs]
+
+        def write(done: Sequence[Trial] = ()) -> str:
+            runs = [*chosen, *done]
+            return write_results(
+                args.work_dir, runs, trials, parameters, settings
+            )
+
+        def write_rounds() -> None:
+            done = [trial for trial in more if trial.points]
+            if len(done) % len(configs) == 0:
+                write(done)
+
+        write()
+        run_trials(more, options, args.jobs, write_rounds)
     except KeyboardInterrupt:
         raise CompareError(
             'Interrupted. The same command resumes from here.'
         ) from None
-    text = write_results(args.work_dir, chosen, trials, parameters, settings)
+    text = write(more)
     print(f'\n{text}\nCurves: {args.work_dir / "curves.png"}')
 
 

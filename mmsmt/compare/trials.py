@@ -3,7 +3,7 @@
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +82,10 @@ def write_trial_config(cfg: Config, path: Path) -> None:
 
 
 def run_trials(
-    trials: Sequence[Trial], options: Sequence[str] = (), jobs: int = 1
+    trials: Sequence[Trial],
+    options: Sequence[str] = (),
+    jobs: int = 1,
+    after: Callable[[], object] = lambda: None,
 ) -> None:
     """Train and evaluate those that are not done, and read the scores.
 
@@ -91,6 +94,7 @@ def run_trials(
         options (Sequence[str]): More options of ``train``.
         jobs (int): Number of runs at a time. Each has a GPU of its own where
             there are several, or its part of the cores.
+        after (Callable): Called after each run.
 
     Raises:
         UserError: A run failed; the message has the end of its output.
@@ -98,6 +102,7 @@ def run_trials(
     if jobs == 1:
         for trial in trials:
             run_trial(trial, options)
+            after()
         return
     places: Queue[int] = Queue()
     for place in range(jobs):
@@ -115,6 +120,7 @@ def run_trials(
         try:
             for future in as_completed(futures):
                 future.result()
+                after()
         except BaseException:
             pool.shutdown(cancel_futures=True)  # those that began end first
             raise

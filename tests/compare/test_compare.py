@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 
 import pytest
 from mmengine.config import Config
@@ -130,6 +131,32 @@ def test_choice_of_rates(
     assert '| 0.01 | 2 | 0.315 ± 0.021 | 0.158 ± 0.011 | 25 ± 0 |' in row
     assert '- resnet, box AP by rate: 0.001: 0.200, 0.01: 0.300' in output
     assert (tmp_path / 'w/results.md').read_text() in output
+
+
+@pytest.mark.one_stack
+def test_seeds_side_by_side(tool_of, root, coco, own, tmp_path, monkeypatch):
+    """A job goes on with the next seed; each that is done is in the table."""
+    both = threading.Barrier(2, timeout=20)
+
+    def fake(trial: Trial, options, environ=None):
+        if trial.seed in (1, 2):
+            both.wait()
+        if trial.seed == 3:
+            rounds.append((tmp_path / 'w/results.md').read_text())
+        scores = {'coco/bbox_mAP': 0.1, 'coco/segm_mAP': 0.1}
+        trial.points = [Point(400, 10.0, scores)]
+
+    rounds = []
+    monkeypatch.setattr(trials, 'run_trial', fake)
+    monkeypatch.chdir(root)
+    status, output = tool_of(
+        *('compare', CONFIG, '--work-dir', tmp_path / 'w', '--add', own),
+        *('--backbones', 'small', '--data-root', coco),
+        *('--seeds', 0, 1, 2, 3, '--jobs', 2),
+    )
+    assert status == 0, output
+    assert '| 0.003 | 4 | 0.100' in output
+    assert '| small |' in rounds[0]  # of the seeds before
 
 
 def test_percent_and_single_runs(tmp_path):
