@@ -122,24 +122,24 @@ def main(args: argparse.Namespace) -> None:
         # Backbones begin with a seed before one begins with the next.
         more = [make(name, s, best[name]) for s in others for name in configs]
 
-        def write(done: Sequence[Trial] = ()) -> str:
-            runs = [*chosen, *done]
+        def write() -> str:
+            runs = [*chosen, *(trial for trial in more if trial.points)]
             return write_results(
                 args.work_dir, runs, trials, parameters, settings
             )
 
         def write_rounds() -> None:
-            done = [trial for trial in more if trial.points]
-            if len(done) % len(configs) == 0:
-                write(done)
+            done = sum(bool(trial.points) for trial in more)
+            if done < len(more) and done % len(configs) == 0:
+                write()
 
-        write()
+        write_rounds()
         run_trials(more, options, args.jobs, write_rounds)
     except KeyboardInterrupt:
         raise CompareError(
             'Interrupted. The same command resumes from here.'
         ) from None
-    text = write(more)
+    text = write()
     print(f'\n{text}\nCurves: {args.work_dir / "curves.png"}')
 
 

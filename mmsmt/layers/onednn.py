@@ -18,7 +18,9 @@ MKL_IS_SLOW = (
     and 'Intel' not in cpu_name()
 )
 """True if MKL does not use the widest instructions of the CPU."""
-HAS_FUSED = HAS_ONEDNN and digit_version(torch.__version__) >= (2, 4)
+HAS_FUSED = HAS_ONEDNN and (
+    digit_version(torch.__version__) >= digit_version('2.4')
+)
 """True if convolutions may compute activations.
 
 oneDNN before 3.4, in torch before 2.4, keeps a pointer to freed memory, and
