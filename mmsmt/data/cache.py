@@ -10,6 +10,7 @@ from pathlib import Path
 from mmsmt.version import __version__
 
 from .findings import Finding, Findings
+from .shared import MOST
 from .summary import Summary
 
 FEWEST = 2000
@@ -69,6 +70,8 @@ def store_result(
         return
     places = sorted(set(places))
     fields = dict(vars(summary), files={}, folders=[])
+    if len(summary.paths) > MOST:
+        fields['paths'] = []
     content = dict(
         places=places,
         signature=sign(places),

@@ -27,6 +27,7 @@ from .folders import check_folders
 from .images import check_images, read_headers_ahead
 from .segmentation import check_segmentation
 from .settings import check_settings
+from .shared import check_shared
 from .summary import Summary
 
 
@@ -82,6 +83,7 @@ def check_config(
         if parts:
             summaries[split] = sum(parts[1:], parts[0])
     _compare_classes(named, findings)
+    check_shared(summaries, findings)
     check_settings(cfg, findings)
     return findings, summaries
 
@@ -316,9 +318,8 @@ def _check_coco_dataset(
     finally:
         ahead.stop()
     summary.classes = tuple(use.classes)
-    summary.folders = {
-        os.path.dirname(os.path.join(prefix, name)) for name in summary.files
-    }
+    summary.paths = [os.path.join(prefix, name) for name in summary.files]
+    summary.folders = set(map(os.path.dirname, summary.paths))
     return summary, summary.classes
 
 

@@ -235,6 +235,16 @@ class _Checker:
                 self._fault('images have no positive size', label)
                 continue
             self.images[image['id']] = image
+        names = Counter(x['file_name'] for x in self.images.values())
+        again = [f"'{name}'" for name, count in names.items() if count > 1]
+        if again:
+            self.findings.warn(
+                self.path,
+                f'{len(again)} images are in it more than once: '
+                f'{_shorten(again, 3)}; the objects of one entry are '
+                'background in the others',
+                'Join the entries of each, unless all have the same objects.',
+            )
         small = [
             image
             for image in self.images.values()

@@ -68,8 +68,8 @@ def check_folders(
     if not dataset.ann_file:
         _warn_of_other_suffixes(where, folder, len(samples), findings)
     summary = Summary(images=len(samples), unit='images')
-    summary.folders = {os.path.dirname(x['img_path']) for x in samples}
-    summary.folders.add(str(folder))
+    summary.paths = [sample['img_path'] for sample in samples]
+    summary.folders = {str(folder), *map(os.path.dirname, summary.paths)}
     labels = Counter(sample.get('gt_label') for sample in samples)
     if dataset.with_label:
         if not classes:
@@ -90,7 +90,7 @@ def check_folders(
                 f'{len(empty)} of {len(classes)} classes have no image: '
                 f'{summarize(empty, 6)}',
             )
-    _check_files([sample['img_path'] for sample in samples], where, findings)
+    _check_files(summary.paths, where, findings)
     summary.classes = given or classes
     return summary, classes
 

@@ -69,6 +69,7 @@ def check_segmentation(
     looks = map_files(look_at_pair, pairs, f'Masks of {split}')
     _warn_of_other_suffixes(where, dataset, folder, findings)
     summary = Summary(images=len(pairs), unit='images', classes=classes)
+    summary.paths = [image for image, _ in pairs]
     summary.folders = {
         os.path.dirname(path) for pair in pairs for path in pair if path
     }

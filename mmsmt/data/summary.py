@@ -25,6 +25,7 @@ class Summary:
         classes (tuple[str, ...]): Names of the classes, in the order of their
             labels, as the dataset gives them to the model.
         folders (set[str]): Folders of the images and masks.
+        paths (list[str]): Files of the images.
     """
 
     images: int = 0
@@ -36,9 +37,10 @@ class Summary:
     unit: str = 'objects'
     classes: tuple[str, ...] = ()
     folders: set[str] = field(default_factory=set)
+    paths: list[str] = field(default_factory=list)
 
     def __add__(self, other: 'Summary') -> 'Summary':
-        """Return the contents of both, without their files."""
+        """Return the contents of both, without sizes of files and folders."""
         return Summary(
             self.images + other.images,
             self.empty + other.empty,
@@ -47,6 +49,7 @@ class Summary:
             self.dropped + other.dropped,
             unit=self.unit,
             classes=self.classes,
+            paths=self.paths + other.paths,
         )
 
 

@@ -60,7 +60,8 @@ def test_nothing_changed(runs):
     assert first[1] and first[1] == second[1]
     for split, summary in first[2].items():
         other = second[2][split]
-        for name in ('images', 'empty', 'objects', 'sizes', 'classes'):
+        assert summary.sizes == other.sizes
+        for name in ('images', 'empty', 'objects', 'classes', 'paths'):
             assert getattr(summary, name) == getattr(other, name)
 
 

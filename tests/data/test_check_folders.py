@@ -95,6 +95,14 @@ def test_files(root, name):
         assert word in text
 
 
+def test_an_image_in_both_is_a_warning(root):
+    shutil.copy(root / 'train/ant/0.jpg', root / 'val/bee/9.jpg')
+    (warning,) = check_config(make_config(root))[0]
+    assert not warning.error
+    assert '1 of 7 images are among those of train' in str(warning)
+    assert 'val/bee/9.jpg' in str(warning)
+
+
 def test_classes_of_another_dataset(root):
     """The recipes' ImageNet has a thousand classes."""
     cfg = make_config(root, 1000)
