@@ -25,6 +25,7 @@ from .files import check_data_files
 from .findings import Findings
 from .folders import check_folders
 from .images import check_images, read_headers_ahead
+from .loops import check_loops
 from .segmentation import check_segmentation
 from .settings import check_settings
 from .shared import check_shared
@@ -85,6 +86,8 @@ def check_config(
     _compare_classes(named, findings)
     check_shared(summaries, findings)
     check_settings(cfg, findings)
+    if 'train' in splits:
+        check_loops(cfg, findings)
     return findings, summaries
 
 
@@ -273,10 +276,19 @@ def _find_use(
         for evaluator in iter_evaluators(cfg, split)
         if type_name(evaluator) == 'CocoMetric'
     ]
-    masks = any(
-        type_name(step) == 'LoadAnnotations' and step.get('with_mask')
+    loading = [
+        step
         for step in dataset.get('pipeline') or []
-    )
+        if type_name(step) == 'LoadAnnotations'
+    ]
+    masks = any(step.get('with_mask') for step in loading)
+    heads = (cfg.get('model') or {}).get('roi_head') or {}
+    if split == 'train' and heads.get('mask_head') and loading and not masks:
+        findings.error(
+            'train_dataloader',
+            'LoadAnnotations loads no masks, and the model has a mask_head',
+            'Write with_mask=True in it, or model.roi_head.mask_head=None.',
+        )
     masks |= any('segm' in str(e.get('metric')) for e in evaluators)
     filters = {} if dataset.get('test_mode') else dataset.get('filter_cfg')
     filters = filters or {}

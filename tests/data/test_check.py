@@ -70,6 +70,14 @@ SETTINGS = {
         ),
         ["the string 'circle', not a tuple", "('circle',)"],
     ),
+    'masks are not loaded': (
+        lambda cfg: [
+            step.update(with_mask=False)
+            for step in cfg.train_dataloader.dataset.pipeline
+            if step.type == 'LoadAnnotations'
+        ],
+        ['train_dataloader: LoadAnnotations loads no masks', 'with_mask=True'],
+    ),
     'a file of classes that is missing': (
         lambda cfg: cfg.train_dataloader.dataset.update(
             metainfo=dict(classes='names.txt')
