@@ -14,6 +14,7 @@ from .configured import build_lazily, type_name
 from .findings import Findings
 from .images import (
     DEEP,
+    SUFFIXES,
     count_suffixes,
     displayed_size,
     find_fault,
@@ -62,7 +63,10 @@ def check_segmentation(
     _check_reduce_zero_label(where, settings, dataset, findings)
     samples = dataset.load_data_list()
     folder = Path(dataset.data_prefix.get('img_path') or '')
-    if not samples:
+    if dataset.ann_file and os.path.isfile(dataset.ann_file):
+        if not _check_list(dataset, samples, findings):
+            return None
+    elif not samples:
         findings.error(folder, *_describe_no_image(folder, dataset.img_suffix))
         return None
     pairs = [(x['img_path'], x.get('seg_map_path')) for x in samples]
@@ -197,6 +201,15 @@ class _Values:
                 'Correct the masks, or add the class to metainfo and to every '
                 'num_classes.',
             )
+        from_0 = values & set(range(n + 1)) == set(range(n))
+        if self.reduced and n > 1 and from_0:
+            findings.warn(
+                where,
+                'reduce_zero_label ignores the value 0 and takes 1 for '
+                f'{self.classes[0]!r}, and no mask holds {n}',
+                'If the masks are numbered from 0, write '
+                'reduce_zero_label=False, in LoadAnnotations too.',
+            )
 
 
 def _check_reduce_zero_label(
@@ -213,6 +226,29 @@ def _check_reduce_zero_label(
                 f'dataset and {given} in LoadAnnotations',
                 'Write the same in both: True if 0 means "no class".',
             )
+
+
+def _check_list(dataset: Any, samples: list[dict], findings: Findings) -> bool:
+    """Check the lines of a list of images, each a name without its suffix."""
+    if not samples:
+        findings.error(dataset.ann_file, 'it names no image')
+        return False
+    wrong = []
+    for number, sample in enumerate(samples, 1):
+        path = sample['img_path']
+        name = os.path.basename(path).removesuffix(dataset.img_suffix)
+        if not name or (
+            name.lower().endswith(SUFFIXES) and not os.path.exists(path)
+        ):
+            wrong.append(f'{number} {name!r}')
+    if wrong:
+        findings.error(
+            dataset.ann_file,
+            f'{len(wrong)} of {len(samples)} lines are empty or have a '
+            f'suffix: {summarize(wrong, 3)}',
+            f'Write a name in each line, without {dataset.img_suffix!r}.',
+        )
+    return not wrong
 
 
 def _describe_no_image(folder: Path, suffix: str) -> tuple[str, str]:

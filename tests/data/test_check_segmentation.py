@@ -95,17 +95,21 @@ def test_masks_that_are_fine_too(root):
     assert errors(make_config(root)) == ''
 
 
-def test_reduced_zero_label(root):
-    """Values are those that the loader makes of the file's."""
-    cfg = make_config(root, 2)
+def reduce_zero_label(cfg: Config) -> None:
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
-        dataset.update(
-            reduce_zero_label=True, metainfo=dict(classes=CLASSES[1:])
-        )
+        dataset.reduce_zero_label = True
         for step in dataset.pipeline:
             if step.type == 'LoadAnnotations':
                 step.reduce_zero_label = True
+
+
+def test_reduced_zero_label(root):
+    """Values are those that the loader makes of the file's."""
+    cfg = make_config(root, 2)
+    reduce_zero_label(cfg)
+    for split in ('train', 'val', 'test'):
+        cfg[f'{split}_dataloader'].dataset.metainfo.classes = CLASSES[1:]
     assert errors(cfg) == ''
     edit(root / 'masks/train/5.png', lambda x: np.where(x == 2, 3, x))
     text = errors(cfg)
@@ -114,6 +118,33 @@ def test_reduced_zero_label(root):
         step.pop('reduce_zero_label', None)
     cfg.val_dataloader.dataset.reduce_zero_label = False
     assert 'reduce_zero_label is False in the dataset and True' in errors(cfg)
+
+
+def test_reduced_zero_label_of_masks_from_0_is_a_warning(root):
+    cfg = make_config(root)
+    reduce_zero_label(cfg)
+    findings, _ = check_config(cfg)
+    text = '\n'.join(map(str, findings))
+    assert not findings.errors
+    assert "ignores the value 0 and takes 1 for 'ground'" in text
+    assert 'no mask holds 3' in text
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ('', 'it names no image'),
+        ('0\n\n1\n', "1 of 3 lines are empty or have a suffix: 2 ''"),
+        ('0.jpg\n1.jpg', "2 of 2 lines are empty or have a suffix: 1 '0.jpg'"),
+        ('0\n1', ''),
+    ],
+)
+def test_a_list_of_names(root, content, words):
+    cfg = make_config(root)
+    (root / 'train.txt').write_text(content)
+    cfg.train_dataloader.dataset.ann_file = 'train.txt'
+    text = errors(cfg)
+    assert words in text and bool(words) == bool(text)
 
 
 # Change the folder, words of the error.
