@@ -481,22 +481,6 @@ def test_local_backend_is_this_disk(root):
     assert '1 of 8 images are missing' in errors(cfg)
 
 
-def test_images_in_training_and_validation(root):
-    shutil.copy(root / 'train/1.jpg', root / 'val/2.jpg')
-    (root / 'val/3.jpg').unlink()
-    (root / 'val/3.jpg').symlink_to(root / 'train/0.jpg')
-    other = bytearray((root / 'train/4.jpg').read_bytes())
-    other[700] ^= 1  # of one size, and not a copy
-    (root / 'val/0.jpg').write_bytes(other)
-    cfg = make_config(root)
-    findings, _ = check_config(cfg)
-    (warning,) = findings
-    assert not warning.error and 'val_dataloader' in str(warning)
-    assert '2 of 4 images are among those of train_dataloader' in str(warning)
-    for name in '23':
-        assert f'val/{name}.jpg' in str(warning)
-
-
 def test_an_image_that_is_listed_twice_is_a_warning(root):
     content = json.loads((root / 'train.json').read_text())
     content['images'][1]['file_name'] = '0.jpg'
