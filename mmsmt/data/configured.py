@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, Registry
 
 SPLITS = ('train', 'val', 'test')
 TASKS = {
@@ -49,12 +49,18 @@ def iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:
     yield from [evaluators] if isinstance(evaluators, dict) else evaluators
 
 
-def find_class(dataset: ConfigDict) -> Any:
-    """Return the class of a dataset's ``type``, None if it is unknown."""
-    if not isinstance(dataset.type, str):
-        return dataset.type
-    with DATASETS.switch_scope_and_registry(None) as registry:
-        return registry.get(dataset.type)
+def find_class(cfg: Mapping, registry: Registry = DATASETS) -> Any:
+    """Return the class of a config's ``type``, None if it is unknown.
+
+    Args:
+        cfg (Mapping): Settings of a dataset, or of what the registry builds.
+        registry (Registry): The registry.
+    """
+    kind = cfg.get('type')
+    if not isinstance(kind, str):
+        return kind
+    with registry.switch_scope_and_registry(cfg.get('_scope_')) as scoped:
+        return scoped.get(kind)
 
 
 def build_lazily(dataset: ConfigDict) -> Any:

@@ -1,13 +1,13 @@
 """Check that a run trains, validates, saves and follows its schedule."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 
-from .configured import type_name
+from .configured import find_class, type_name
 from .findings import Findings
 
 SAVING = 'default_hooks.checkpoint'
@@ -59,11 +59,8 @@ def _check_optimizer(cfg: Config, findings: Findings) -> None:
         return  # several, or built by a constructor
     place = 'optim_wrapper.optimizer'
     kind = optimizer.get('type')
-    if isinstance(kind, str):
-        scope = optimizer.get('_scope_')
-        with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
-            if registry.get(kind) is None:
-                findings.error(place, f'there is no optimizer {kind!r}')
+    if kind and find_class(optimizer, OPTIMIZERS) is None:
+        findings.error(place, f'there is no optimizer {kind!r}')
     rate = optimizer.get('lr', 1)
     if isinstance(rate, str):
         findings.error(place, f'lr is the text {rate!r}, not a number')
@@ -120,8 +117,8 @@ def _check_schedule(
         if late:
             findings.warn(
                 place,
-                f'{unit} {_join(late)} is never reached: the run ends after '
-                f'{total}',
+                f'{unit} {", ".join(map(str, late))} is never reached: the '
+                f'run ends after {total}',
                 FIT,
             )
     if not ends:
@@ -134,7 +131,3 @@ def _check_schedule(
             'rate stays at its lowest between them',
             FIT,
         )
-
-
-def _join(numbers: Sequence[Any]) -> str:
-    return ', '.join(map(str, numbers))

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from mmsmt.weights.reading import summarize
 
-from .configured import iter_evaluators, type_name
+from .configured import find_class, iter_evaluators, type_name
 from .findings import Findings
 
 COCO_ITEMS = ('', '_50', '_75', '_s', '_m', '_l')
@@ -138,11 +138,7 @@ def _find_receiver(kind: Any, hook: dict) -> Any:
 
 def _check_arguments(place: str, hook: dict, findings: Findings) -> None:
     """Check that a hook takes the arguments that the config gives it."""
-    kind: Any = hook.get('type')
-    if isinstance(kind, str):
-        scope = hook.get('_scope_')
-        with HOOKS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
+    kind = find_class(hook, HOOKS)
     if kind is None:
         findings.error(place, f'there is no hook {hook.get("type")!r}')
         return

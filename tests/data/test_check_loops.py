@@ -46,13 +46,6 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize('name', ERRORS)
-def test_errors(name):
-    base, settings, words = ERRORS[name]
-    (finding,) = find(base, settings)
-    assert finding.error and words in str(finding)
-
-
 WARNINGS = {
     'no epoch': (EPOCHS, {'train_cfg.max_epochs': 0}, 'max_epochs is 0'),
     'longer': (
@@ -88,11 +81,11 @@ WARNINGS = {
 }
 
 
-@pytest.mark.parametrize('name', WARNINGS)
-def test_warnings(name):
-    base, settings, words = WARNINGS[name]
+@pytest.mark.parametrize('name', [*ERRORS, *WARNINGS])
+def test_faults(name):
+    base, settings, words = {**ERRORS, **WARNINGS}[name]
     (finding,) = find(base, settings)
-    assert not finding.error and words in str(finding)
+    assert finding.error == (name in ERRORS) and words in str(finding)
 
 
 @pytest.mark.parametrize(
