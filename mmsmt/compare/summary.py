@@ -17,7 +17,8 @@ from mmsmt.runs.files import finish, partial_path, write_text
 
 from .trials import SCORES, Trial
 
-TITLES = dict(zip(SCORES, ('box AP', 'mask AP', 'mIoU', 'top-1'), strict=True))
+NAMES = ('box AP', 'box AP50', 'mask AP', 'mIoU', 'top-1')
+TITLES = dict(zip(SCORES, NAMES, strict=True))
 
 
 def group_by_backbone(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
@@ -33,6 +34,14 @@ def format_spread(values: Sequence[float], digits: int) -> str:
     text = f'{statistics.mean(values):.{digits}f}'
     if len(values) > 1:
         text += f' ± {statistics.stdev(values):.{digits}f}'
+    return text
+
+
+def format_median(values: Sequence[float], digits: int) -> str:
+    """Write the median, and lowest and highest, if there are more."""
+    text = f'{statistics.median(values):.{digits}f}'
+    if len(values) > 1:
+        text += f' ({min(values):.{digits}f}–{max(values):.{digits}f})'
     return text
 
 
@@ -72,8 +81,8 @@ def format_comparison(
                     )
                     for key in names
                 ),
-                format_spread(speeds, 0),
-                format_spread([point.seconds / 60 for point in last], 1),
+                format_median(speeds, 0),
+                format_median([point.seconds / 60 for point in last], 1),
             ]
         )
     lines = [header, ['---'] * len(header), *rows]
@@ -125,7 +134,8 @@ def write_results(
     lines.append(
         'Last validation; mean ± standard deviation over seeds '
         f'{", ".join(map(str, settings["seeds"]))}. Time of training alone: '
-        'its iterations at the median of the logged times. '
+        'its iterations at the median of the logged times; median '
+        '(lowest–highest) over seeds. '
         f'{machine["device"]}, {machine["threads"]} threads, '
         f'{settings["jobs"]} at a time; {packages}.'
     )
@@ -147,7 +157,10 @@ def write_results(
 
 
 def draw_scores(trials: Sequence[Trial], score: str, path: Path) -> None:
-    """Draw a score over images and over time: means, and lowest to highest.
+    """Draw a score over images and over time.
+
+    A line has the mean of the score, over the median time; lowest to highest
+    scores are shaded.
 
     Args:
         trials (Sequence[Trial]): Finished runs.
@@ -166,7 +179,7 @@ def draw_scores(trials: Sequence[Trial], score: str, path: Path) -> None:
         high = [max(p.scores[score] for p in column) for column in columns]
         images = [column[0].images for column in columns]
         minutes = [
-            statistics.mean(p.seconds for p in column) / 60
+            statistics.median(p.seconds for p in column) / 60
             for column in columns
         ]
         for axes, steps in zip(panels, (images, minutes)):

@@ -18,7 +18,13 @@ from mmsmt.runs.files import write_text
 
 from .backbones import CompareError
 
-SCORES = ('coco/bbox_mAP', 'coco/segm_mAP', 'mIoU', 'accuracy/top1')
+SCORES = (
+    'coco/bbox_mAP',
+    'coco/bbox_mAP_50',
+    'coco/segm_mAP',
+    'mIoU',
+    'accuracy/top1',
+)
 """Scores that a comparison shows, of those that a run logs."""
 
 

@@ -69,7 +69,11 @@ def test_runs(tool_of, root, coco, own, tmp_path, fork, monkeypatch):
     for entry in (first, second):
         (point,) = entry['points']
         assert point['images'] == 4 and point['seconds'] > 0
-        assert set(point['scores']) == {'coco/bbox_mAP', 'coco/segm_mAP'}
+        assert sorted(point['scores']) == [
+            'coco/bbox_mAP',
+            'coco/bbox_mAP_50',
+            'coco/segm_mAP',
+        ]
     folder = work_dir / 'small/lr_0.003/seed_5'
     # A pause in one of three iterations does not count.
     (log,) = folder.glob('*/vis_data/scalars.json')
@@ -107,7 +111,7 @@ def test_choice_of_rates(
         scores = {'coco/bbox_mAP': value, 'coco/segm_mAP': value / 2}
         trial.points = [
             Point(400, 10.0, dict.fromkeys(scores, 0.01)),
-            Point(800, 20.0, scores),
+            Point(800, 20.0 + 4 * trial.seed, scores),
         ]
 
     monkeypatch.setattr(trials, 'run_trial', fake)
@@ -128,7 +132,7 @@ def test_choice_of_rates(
         assert ran == expected
     assert sorted(ran) == sorted(expected)
     row = next(ln for ln in output.splitlines() if ln.startswith('| resnet'))
-    assert '| 0.01 | 2 | 0.315 ± 0.021 | 0.158 ± 0.011 | 25 ± 0 |' in row
+    assert '| 0.01 | 2 | 0.315 ± 0.021 | 0.158 ± 0.011 | 32 (25–40) |' in row
     assert '- resnet, box AP by rate: 0.001: 0.200, 0.01: 0.300' in output
     assert (tmp_path / 'w/results.md').read_text() in output
 
