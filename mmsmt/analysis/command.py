@@ -3,8 +3,9 @@
     mmsmt tables [--table 3 4] [--baselines] [--json]
 
 For each row of SMT, print parameters, FLOPs and accuracy from the paper, the
-parameters and FLOPs of our config's model, and the accuracy of its runs under
-work_dirs/.
+parameters and FLOPs of our config's model, the accuracy of its runs and tests
+under work_dirs/, whether these were on COCO 2017, and what is missing to fill
+the row.
 """
 
 import argparse

@@ -10,7 +10,7 @@ Each start of a run, resumed or not, has its own folder, named by the time::
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,8 +67,8 @@ class Run(NamedTuple):
         tta (Test | None): The last one with test-time augmentation.
         data_root (str | None): Folder of the data.
         arch (str | None): Arch of the backbone.
-        coco (bool | None): True if it trains and validates on COCO 2017, None
-            if it did not record its annotations.
+        coco (bool | None): True if all its starts trained and validated on
+            COCO 2017, None if one did not record its annotations.
     """
 
     unit: str
@@ -105,12 +105,13 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
     """
     epochs = cfg.train_cfg.get('max_epochs')
     scores: dict[int, dict[str, float]] = {}
-    test = tta = ran = coco = None
+    test = tta = ran = None
+    on_coco = []
     for folder in sorted(p for p in work_dir.glob('*') if p.is_dir()):
         log = folder / 'vis_data' / 'scalars.json'
         if log.is_file():
             ran = read_start_config(folder) or ran or Config()
-            coco = is_coco(folder, ('train', 'val'))
+            on_coco.append(is_coco(folder, ('train', 'val')))
             # A repeated validation of a resumed run replaces the first.
             for line in iter_records(log):
                 values = _scores(line)
@@ -135,7 +136,7 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
         tta=tta,
         data_root=dataset.get('data_root'),
         arch=ran.get('model', {}).get('backbone', {}).get('arch'),
-        coco=coco,
+        coco=all_true(on_coco),
     )
 
 
@@ -170,6 +171,13 @@ def is_coco(folder: Path, splits: Iterable[str]) -> bool | None:
         value == COCO['train' if split == 'train' else 'val']
         for split, value in hashes.items()
     )
+
+
+def all_true(values: Sequence[bool | None]) -> bool | None:
+    """Return False if one is, else None if one is or there are none."""
+    if False in values:
+        return False
+    return None if None in values or not values else True
 
 
 def read_start_config(folder: Path) -> Config | None:

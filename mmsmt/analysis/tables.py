@@ -1,5 +1,6 @@
 """The paper's tables beside our measurements, as data and as text."""
 
+import re
 from decimal import Decimal
 from itertools import zip_longest
 from pathlib import Path
@@ -156,7 +157,7 @@ def find_missing(part: Part, config: str, run: Run | None) -> list[str]:
     missing = []
     if run is None or (not run.scores and not tested):
         missing.append(f'training: bash tools/dist_train.sh {file} 8')
-    elif not run.finished and not tested:
+    elif run.scores and not run.finished and not is_of_end(run):
         after = run.scores[-1].step
         missing.append(
             f'{run.unit}s {after + 1} to {run.total}: bash '
@@ -174,6 +175,12 @@ def find_missing(part: Part, config: str, run: Run | None) -> list[str]:
             f'a test: bash tools/dist_test.sh {file} CHECKPOINT 8 --tta'
         )
     return missing
+
+
+def is_of_end(run: Run) -> bool:
+    """Return whether the last epoch or iteration was tested, by the name."""
+    name = (run.test and run.test.checkpoint) or ''
+    return str(run.total) in re.findall(r'\d+', name)
 
 
 def describe_state(run: Run) -> str:

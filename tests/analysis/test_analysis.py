@@ -320,6 +320,10 @@ def test_coco_is_told_by_its_hash(tmp_path):
     assert read_run(tmp_path, MASK_RCNN).coco is None
     record(log, **COCO)
     assert read_run(tmp_path, MASK_RCNN).coco is True
+    other = start(tmp_path, '20240101_000001', [val(4, 0.5)])
+    assert read_run(tmp_path, MASK_RCNN).coco is None  # resumed, unknown
+    record(other, **COCO)
+    assert read_run(tmp_path, MASK_RCNN).coco is True
     record(log, **dict(COCO, val='0' * 64))
     assert read_run(tmp_path, MASK_RCNN).coco is False
 
@@ -366,6 +370,24 @@ def test_missing(tmp_path, lines, score, of_run, of_test, expected):
         text = str(lines)
         assert 'test of epoch_36.pth' in text
         assert ('not on COCO' in text) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    'tested, expected', [(1, ['31 to 36']), (30, ['31 to 36']), (36, [])]
+)
+def test_an_early_test_ends_no_run(tmp_path, tested, expected):
+    """A test of the last epoch does, whose log may be elsewhere."""
+    folder = tmp_path / 'retinanet_smt_s_3x'
+    record(start(folder, '20240101_000000', [val(30, 0.5)]), **COCO)
+    name = '20240102_000000'
+    log = start(folder, name, [], f"load_from = 'a/epoch_{tested}.pth'")
+    log.unlink()
+    (folder / name / f'{name}.json').write_text('{"coco/bbox_mAP": 0.4}')
+    retinanet = part('RetinaNet')
+    row = next(row for row in retinanet.rows if row.smt == 's')
+    entry = read_row(retinanet, row, '3x', 'retinanet_smt_s_3x', tmp_path)
+    assert len(entry['missing']) == len(expected)
+    assert all(b in a for a, b in zip(entry['missing'], expected))
 
 
 # The tool --------------------------------------------------------------------

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from support import golden
 from support.runs import CONFIG, SHORT, loaders
 
 from mmsmt import launch, weights
+from mmsmt.analysis.runs import read_run
 from mmsmt.data import digits
 
 
@@ -29,6 +31,12 @@ def test_test(python, root, coco, trained, tmp_path, tta):
     assert (tmp_path / 'all.pkl').is_file()
     pictures = list(tmp_path.glob('*.jpg'))
     assert len(pictures) == (0 if tta else 2)
+    # What the paper's tables read:
+    found = read_run(tmp_path / 'test', Config.fromfile(root / CONFIG))
+    assert found.tta if tta else found.test
+    result = found.tta or found.test
+    assert result.checkpoint == 'epoch_1.pth' and result.coco is False
+    assert ('tta/' if tta else '') + 'coco/bbox_mAP' in result.values
 
 
 def test_weights_under_model_are_loaded(trained, coco, tmp_path):
