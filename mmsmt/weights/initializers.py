@@ -87,7 +87,13 @@ class PretrainedClassifier:
             and len(given['weight']) == len(synsets)
             and module.fc.out_features == 1000
         ):
-            order = read_classes(path) or synsets
+            order = read_classes(path)
+            if order is None and 'head.fc.weight' in state:
+                raise CheckpointError(
+                    f"'{path}' names no classes: which row is which cannot "
+                    'be told. Give the checkpoint that the training wrote.'
+                )
+            order = order or synsets  # the released file
             if sorted(order) != sorted(synsets):
                 raise CheckpointError(
                     f"'{path}' names {len(order)} classes, such as "

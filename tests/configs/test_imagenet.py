@@ -118,6 +118,12 @@ def test_fine_tuning_starts_from_the_22k_classifier(tmp_path):
         built.init_weights()
 
     torch.save(dict(state_dict=state), path)
+    with pytest.raises(weights.CheckpointError, match='names no classes'):
+        built.init_weights()
+
+    torch.save(
+        dict(model={'head.weight': weight, 'head.bias': weight[:, 0]}), path
+    )
     head.in_channels = 512
     built = MODELS.build(head)
     with pytest.raises(weights.CheckpointError, match='does not fit the'):
