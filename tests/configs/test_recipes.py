@@ -108,7 +108,7 @@ def detection(recipe: Recipe, cfg: Config):
         warmup, steps = cfg.param_scheduler
         assert (warmup.type, warmup.start_factor) == ('LinearLR', 0.001)
         assert (warmup.by_epoch, warmup.begin, warmup.end) == (False, 0, 500)
-        assert (cfg.optim_wrapper.get('paramwise_cfg') is None) == recipe.norms
+        assert bool(cfg.optim_wrapper.get('paramwise_cfg')) != recipe.norms
     assert steps.type == 'MultiStepLR' and steps.by_epoch != dino
     assert tuple(steps.milestones) == recipe.milestones
     assert (steps.gamma, steps.end) == (0.1, recipe.length)
@@ -211,8 +211,16 @@ def imagenet(recipe: Recipe, cfg: Config):
     assert randaug.policies == 'timm_increasing'
     assert steps['RandomErasing'].erase_prob == 0.25
     assert cfg.data_preprocessor.num_classes == cfg.model.head.num_classes
-    if cfg.get('test_dataloader') is None:
-        assert cfg.val_dataloader is None and cfg.val_cfg is None
+    wide = cfg.model.head.num_classes == 21841  # ImageNet-22K
+    for split in ('train', 'val', 'test'):
+        data = cfg[f'{split}_dataloader'].dataset
+        part = 'train' if split == 'train' else 'val'
+        kind, lists = 'ImageNet', ''
+        if wide:
+            kind = 'mmsmt.ImageNet22K'
+            lists = f'ILSVRC2011fall_whole_map_{part}.txt'
+        assert (data.type, data.get('ann_file', '')) == (kind, lists)
+    assert wide == (recipe.batch == 4096)
 
 
 @pytest.mark.parametrize('name', RECIPES)

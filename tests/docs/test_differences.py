@@ -36,6 +36,25 @@ def test_release_cannot_run(page):
     assert 'may the authors' in page
     assert 'UperNet: weight decay of norms | as Swin, which exempts' in page
     assert '`dw_conv` in the code of detection and of segmentation' in page
+    assert 'ATSS has three inputs for four maps' in page
+    assert 'only the files of Sparse R-CNN are complete' in page
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('cascade_mask_rcnn_smt_s_3x', 'retinanet_smt_b_3x'),
+        *('atss_smt_s_3x', 'upernet_smt_s_160k'),
+    ],
+)
+def test_norms_can_be_exempted(page, name):
+    """The option that the page gives applies to configs whose norms decay."""
+    key, value = 'optim_wrapper.paramwise_cfg.norm_decay_mult', 0.0
+    assert f'`--cfg-options {key}={value}`' in page
+    cfg = load(name)
+    assert not cfg.optim_wrapper.get('paramwise_cfg')
+    cfg.merge_from_dict({key: value})
+    assert cfg.optim_wrapper.paramwise_cfg == dict(norm_decay_mult=0.0)
 
 
 def test_exif(page, tmp_path):

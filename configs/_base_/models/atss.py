@@ -42,5 +42,4 @@ optim_wrapper = dict(
         betas=(0.9, 0.999),
         weight_decay=0.05,
     ),
-    paramwise_cfg=None,
 )
