@@ -107,6 +107,15 @@ def run_command(command: str, argv: Sequence[str], prog: str | None) -> None:
     except UserError as error:
         sys.stdout.flush()
         sys.exit(f'\nError: {error}')
+    except PermissionError as error:
+        if not error.filename:
+            raise
+        sys.stdout.flush()
+        sys.exit(
+            f"\nError: no permission for '{error.filename}': it may belong to "
+            'another user, such as root in a container. Correct its owner, or '
+            'give another folder.'
+        )
 
 
 def _import_command(command: str) -> ModuleType:

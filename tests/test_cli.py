@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,6 +72,18 @@ def test_command_in_a_broken_environment(new_python, tmp_path):
     assert result.returncode == 1
     assert 'does not import' in result.stdout
     assert 'Traceback' not in result.stdout
+
+
+def test_no_permission(monkeypatch):
+    def refuse(args):
+        raise PermissionError(13, 'Permission denied', '/data/runs/run.lock')
+
+    module = SimpleNamespace(
+        __doc__='', add_arguments=lambda parser: None, main=refuse
+    )
+    monkeypatch.setattr(cli, '_import_command', lambda command: module)
+    with pytest.raises(SystemExit, match="no permission for '/data/runs/run"):
+        cli.run_command('train', [], None)
 
 
 def test_former_names_warn():

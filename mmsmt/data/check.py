@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 
 from mmsmt.weights.reading import summarize
 
+from .building import check_parts
 from .cache import load_result, store_result
 from .coco import CocoUse, check_coco
 from .configured import (
@@ -30,6 +31,7 @@ from .segmentation import check_segmentation
 from .settings import check_settings
 from .shared import check_shared
 from .summary import Summary
+from .variables import check_variables
 
 
 def check_config(
@@ -77,17 +79,25 @@ def check_config(
             contents = _check_dataset(
                 cfg, split, kind, dataset, findings, known
             )
+            if kind == 'BaseSegDataset':
+                check_ignored(cfg, split, dataset, findings)
             if contents:
                 parts.append(contents[0])
-                named[split] = contents[1]
-                check_num_classes(cfg, contents[1], findings)
+                if contents[1]:
+                    named[split] = contents[1]
+                    check_num_classes(cfg, contents[1], findings)
+                else:  # a list of numbers
+                    check_labels(cfg, split, contents[0], findings)
         if parts:
             summaries[split] = sum(parts[1:], parts[0])
     _compare_classes(named, findings)
     check_shared(summaries, findings)
+    check_variables(cfg, findings)
+    check_parts(cfg, findings, splits)
     check_settings(cfg, findings)
     if 'train' in splits:
-        check_loops(cfg, findings)
+        data = summaries.get('train')
+        check_loops(cfg, findings, data.images if data else None)
     return findings, summaries
 
 
@@ -137,7 +147,12 @@ def _check_dataset(
         use = _find_use(cfg, split, dataset, classes, findings)
         key = repr((use, dataset))
     else:
-        key = repr({**dataset, 'pipeline': None, 'test_mode': None})
+        steps = [
+            step
+            for step in dataset.get('pipeline') or []
+            if type_name(step) == 'LoadAnnotations'
+        ]
+        key = repr({**dataset, 'pipeline': steps, 'test_mode': None})
     if key in known:
         return known[key]
     known[key] = load_result(key, findings)
@@ -172,6 +187,9 @@ def _check_dataset(
         places = set(contents[0].folders)
         if dataset.get('ann_file'):
             places.add(str(_path(dataset, dataset['ann_file'])))
+        names = (dataset.get('metainfo') or {}).get('classes')
+        if isinstance(names, str):
+            places.add(names)
         store_result(key, *contents, own, places)
     return contents
 
@@ -232,6 +250,51 @@ def check_num_classes(
                 f'classes {classes[:6]}',
                 f'Set num_classes={len(classes)} there.',
             )
+
+
+def check_labels(
+    cfg: Config, split: str, summary: Summary, findings: Findings
+) -> None:
+    """Compare labels without names with the model's ``num_classes``."""
+    highest = max(map(int, summary.objects), default=0)
+    for place, number in iter_num_classes(cfg.get('model') or {}, 'model'):
+        if number <= highest:
+            findings.error(
+                place,
+                f'num_classes is {number}, and {split}_dataloader has labels '
+                f'up to {highest}',
+                f'Set num_classes={highest + 1} there, or more.',
+            )
+
+
+def check_ignored(
+    cfg: Config, split: str, dataset: ConfigDict, findings: Findings
+) -> None:
+    """Compare a dataset's ``ignore_index`` with that of the heads."""
+    model = cfg.get('model') or {}
+    ignored = dataset.get('ignore_index', 255)
+    heads = [
+        (f'model.{key}', head)
+        for key in ('decode_head', 'auxiliary_head')
+        for head in _as_list(model.get(key))
+    ]
+    heads += [
+        (f'{split}_evaluator', evaluator)
+        for evaluator in iter_evaluators(cfg, split)
+        if type_name(evaluator) == 'IoUMetric'
+    ]
+    for place, part in heads:
+        other = part.get('ignore_index', 255)
+        if other != ignored:
+            findings.error(
+                f'{split}_dataloader',
+                f'ignore_index is {ignored}, and {other} in {place}',
+                'Write the same in dataset, heads and evaluators.',
+            )
+
+
+def _as_list(value: Any) -> list:
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def iter_num_classes(node: Any, place: str) -> Iterator[tuple[str, int]]:

@@ -162,6 +162,17 @@ class _Checker:
         counts = Counter(
             self.names.get(note.get('category_id')) for note in annotations
         )
+        for name, number in Counter(self.names.values()).items():
+            if number > 1:
+                ids = [i for i, other in self.names.items() if other == name]
+                self._error(
+                    f"{number} categories have the name '{name}' (ids "
+                    f'{", ".join(map(str, ids))}): mmdet would make {number} '
+                    'classes',
+                    'Remove those without objects from the file, or merge '
+                    'them; mmsmt data does the former.',
+                )
+                return
         names = list(self.names.values())
         known = [name for name in names if name in classes]
         if names and not known:
@@ -383,7 +394,9 @@ class _Checker:
                 self.examples[reason] = self._label(number, note)
             return
         if self.use.masks:
-            fault = describe_mask_fault(note.get('segmentation'), image)
+            fault = describe_mask_fault(
+                note.get('segmentation'), image, self.use.evaluated
+            )
             if fault:
                 self._fault(fault, self._label(number, note))
                 self.lost[name] += counted

@@ -32,7 +32,8 @@ def check_folders(
     Returns:
         tuple[Summary, tuple[str, ...]]: Contents as a model sees them, and
         the names of the classes in the order of their labels, folders where
-        there are; None if nothing could be read.
+        there are, and none of a list of numbers; None if nothing could be
+        read.
     """
     where = f'{split}_dataloader'
     dataset = build_lazily(settings)
@@ -71,9 +72,10 @@ def check_folders(
     summary.paths = [sample['img_path'] for sample in samples]
     summary.folders = {str(folder), *map(os.path.dirname, summary.paths)}
     labels = Counter(sample.get('gt_label') for sample in samples)
+    unnamed = False
     if dataset.with_label:
-        if not classes:
-            classes = tuple(map(str, range(max(labels) + 1)))
+        unnamed = not classes
+        classes = classes or tuple(map(str, range(max(labels) + 1)))
         wrong = [x for x in labels if not 0 <= x < len(classes)]
         if wrong:
             findings.error(
@@ -91,6 +93,8 @@ def check_folders(
                 f'{summarize(empty, 6)}',
             )
     _check_files(summary.paths, where, findings)
+    if unnamed:
+        return summary, ()
     summary.classes = given or classes
     return summary, classes
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.registry import OPTIMIZERS
 
 from .configured import find_class, type_name
@@ -16,14 +17,31 @@ SLACK = 1.01
 """A schedule may end this much later or earlier than the run."""
 CONSTANT = ('ConstantLR', 'LinearLR')
 """Schedules after which a constant learning rate is meant."""
+POOLING = (
+    'UPerHead',
+    'PSPHead',
+    'ASPPHead',
+    'DepthwiseSeparableASPPHead',
+)
+"""Heads that normalize a map of one pixel, and need two images for it."""
+ENDLESS = (
+    'InfiniteSampler',
+    'InfiniteGroupBatchSampler',
+    'InfiniteBatchSampler',
+    'MultiSourceSampler',
+)
+"""Samplers that never end an epoch."""
 
 
-def check_loops(cfg: Config, findings: Findings) -> None:
+def check_loops(
+    cfg: Config, findings: Findings, images: int | None = None
+) -> None:
     """Check a config's loop, its checkpoints, optimizer and schedulers.
 
     Args:
         cfg (Config): The config.
         findings (Findings): Extended in place.
+        images (int, optional): Number of training images in its files.
     """
     loop = cfg.get('train_cfg') or {}
     if not {'max_epochs', 'max_iters'} & set(loop):
@@ -46,7 +64,91 @@ def check_loops(cfg: Config, findings: Findings) -> None:
         )
     _check_optimizer(cfg, findings)
     _check_saving(cfg, total, counts_epochs, findings)
-    _check_schedule(cfg, total, counts_epochs, findings)
+    steps = count_iterations(cfg, images) if images else None
+    _check_single_images(cfg, images, findings)
+    if counts_epochs:
+        _check_sampler(cfg, findings)
+        if steps == 0:
+            findings.error(
+                'train_dataloader',
+                f'drop_last drops all {images} images: they are less than a '
+                'batch',
+                'Lower batch_size, or write drop_last=False.',
+            )
+            return
+    _check_schedule(cfg, total, counts_epochs, steps, findings)
+
+
+def count_iterations(cfg: Config, images: int) -> int | None:
+    """Return the iterations of an epoch, None if they are not known.
+
+    Args:
+        cfg (Config): The config.
+        images (int): Number of training images in its files.
+    """
+    loader = cfg.get('train_dataloader') or {}
+    dataset = loader.get('dataset') or {}
+    while dataset.get('dataset'):
+        if type_name(dataset) == 'RepeatDataset':
+            images *= dataset.get('times', 1)
+        elif type_name(dataset) != 'MultiImageMixDataset':
+            return None
+        dataset = dataset['dataset']
+    batch = loader.get('batch_size')
+    if not _is_count(batch) or loader.get('batch_sampler', {}).get(
+        'drop_last'
+    ):
+        return None
+    share = math.ceil(images / get_world_size())
+    if loader.get('drop_last'):
+        return share // batch
+    return math.ceil(share / batch)
+
+
+def _check_single_images(
+    cfg: Config, images: int | None, findings: Findings
+) -> None:
+    """Check that no batch of a head with pooling has one image only."""
+    heads = (cfg.get('model') or {}).get('decode_head') or []
+    for head in heads if isinstance(heads, list) else [heads]:
+        norm = type_name(head.get('norm_cfg') or {})
+        shared = norm == 'SyncBN' and get_world_size() > 1
+        if type_name(head) not in POOLING or 'BN' not in norm or shared:
+            continue
+        loader = cfg.get('train_dataloader') or {}
+        batch = loader.get('batch_size')
+        endless = type_name(loader.get('sampler') or {}) in ENDLESS
+        if batch == 1:
+            text = 'batch_size is 1'
+        elif (
+            images
+            and _is_count(batch)
+            and not endless
+            and not loader.get('drop_last')
+            and math.ceil(images / get_world_size()) % batch == 1
+        ):
+            text = f'the last batch of {images} images has one'
+        else:
+            continue
+        findings.error(
+            'train_dataloader',
+            f'{text}, and {type_name(head)} normalizes maps of one pixel, '
+            'which takes two values or more',
+            'Write batch_size=2, drop_last=True, or '
+            "norm_cfg=dict(type='GN', num_groups=32) in the heads.",
+        )
+
+
+def _check_sampler(cfg: Config, findings: Findings) -> None:
+    loader = cfg.get('train_dataloader') or {}
+    for key in ('sampler', 'batch_sampler'):
+        name = type_name(loader.get(key) or {})
+        if name in ENDLESS:
+            findings.error(
+                f'train_dataloader.{key}',
+                f'{name} never ends an epoch, and the loop counts epochs',
+                "Write sampler=dict(type='DefaultSampler', shuffle=True).",
+            )
 
 
 def _is_count(value: Any) -> bool:
@@ -89,9 +191,21 @@ def _check_saving(
 
 
 def _check_schedule(
-    cfg: Config, total: int, counts_epochs: bool, findings: Findings
+    cfg: Config,
+    total: int,
+    counts_epochs: bool,
+    steps: int | None,
+    findings: Findings,
 ) -> None:
-    """Compare the schedule of the learning rate with the run's length."""
+    """Compare the schedule of the learning rate with the run's length.
+
+    Args:
+        cfg (Config): The config.
+        total (int): Epochs or iterations of the run.
+        counts_epochs (bool): True for epochs.
+        steps (int | None): Iterations of an epoch, if they are known.
+        findings (Findings): Extended in place.
+    """
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, Mapping):
         schedulers = [schedulers]
@@ -108,6 +222,8 @@ def _check_schedule(
                 'nothing before the end',
                 'Write by_epoch=False, and its points in iterations.',
             )
+        if counts_epochs and not by_epoch and steps:
+            _check_iterations(place, scheduler, total * steps, findings)
         if by_epoch != counts_epochs or not name.endswith('LR'):
             continue
         end = scheduler.get('end', math.inf)
@@ -131,3 +247,22 @@ def _check_schedule(
             'rate stays at its lowest between them',
             FIT,
         )
+
+
+def _check_iterations(
+    place: str, scheduler: Mapping, total: int, findings: Findings
+) -> None:
+    """Warn if a schedule in iterations goes beyond a run of epochs."""
+    end = scheduler.get('end', math.inf)
+    points = [end, *(scheduler.get('milestones') or [])]
+    late = [x for x in points if total * SLACK < x < math.inf]
+    if not late:
+        return
+    begin = scheduler.get('begin', 0)
+    share = max(0, total - begin) / (max(late) - begin)
+    findings.warn(
+        place,
+        f'iteration {", ".join(map(str, late))} is never reached: the run '
+        f'has about {total}, {100 * share:.0f} % of it',
+        'Write fewer iterations, or train for longer.',
+    )

@@ -70,6 +70,16 @@ def check_segmentation(
         findings.error(folder, *_describe_no_image(folder, dataset.img_suffix))
         return None
     pairs = [(x['img_path'], x.get('seg_map_path')) for x in samples]
+    loads = 'LoadAnnotations' in map(type_name, settings.get('pipeline') or [])
+    if loads and samples and not any(mask for _, mask in pairs):
+        findings.error(
+            where,
+            f'data_prefix is {dict(settings.get("data_prefix") or {})}, '
+            'without the key seg_map_path, and masks are loaded',
+            "Write data_prefix=dict(img_path='FOLDER', "
+            "seg_map_path='FOLDER').",
+        )
+        return None
     looks = map_files(look_at_pair, pairs, f'Masks of {split}')
     _warn_of_other_suffixes(where, dataset, folder, findings)
     summary = Summary(images=len(pairs), unit='images', classes=classes)
@@ -90,7 +100,7 @@ def check_segmentation(
     faults = [fault for fault, _ in looks]
     report_faults(where, files, faults, findings)
     if not any(faults):
-        values.report(where, findings)
+        values.report(where, findings, split == 'train')
     absent = [x for x in classes if not summary.objects[x]]
     if absent and len(absent) < len(classes):
         findings.warn(
@@ -173,8 +183,8 @@ class _Values:
                 self.examples.setdefault(value, []).append(f"'{file}'")
         return sorted(present)
 
-    def report(self, where: str, findings: Findings) -> None:
-        """Report values that are no class."""
+    def report(self, where: str, findings: Findings, trained: bool) -> None:
+        """Report values that are no class, and masks without a contrast."""
         n, values = len(self.classes), set(self.pixels)
         first = int(self.reduced)
         allowed = f'{first} to {n + first - 1}'
@@ -190,6 +200,17 @@ class _Values:
                 f'ignored: {"one class" if both else "nothing"} is left to '
                 'train',
                 f'Write {allowed} for {summarize(self.classes, 4)}.',
+            )
+            return
+        labels = {self.table[v] for v in values} - {self.ignored}
+        if trained and len(labels) == 1 and not self.examples:
+            findings.error(
+                where,
+                f'every pixel is of the class '
+                f'{self.classes[labels.pop()]!r} or is ignored: a model that '
+                'always answers it has no loss',
+                'Give the background a class of its own, the first of '
+                'metainfo, with reduce_zero_label=False.',
             )
             return
         for value, files in sorted(self.examples.items()):

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -22,6 +22,17 @@ SEGMENTATION = {
     'mFscore': ('mFscore', 'mPrecision', 'mRecall', 'aAcc'),
 }
 
+MULTIPLIERS = (
+    'custom_keys',
+    'bias_lr_mult',
+    'bias_decay_mult',
+    'norm_decay_mult',
+    'dwconv_decay_mult',
+    'dcn_offset_lr_mult',
+    'flat_decay_mult',
+    'bypass_duplicate',
+)
+"""Settings of mmengine's paramwise_cfg."""
 FINETUNE = {'strict': 'To load the matching weights only: --finetune FILE.'}
 
 
@@ -37,6 +48,8 @@ def check_settings(cfg: Config, findings: Findings) -> None:
         _check_arguments(place, hook, findings)
         if names is not None and hook.get('monitor'):
             _check_metric(place, 'monitor', hook['monitor'], names, findings)
+    _check_plateau(cfg, names, findings)
+    _check_multipliers(cfg, findings)
     _check_topk(cfg, findings)
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     wanted = hook.get('save_best')
@@ -63,6 +76,50 @@ def _check_metric(
             f'{summarize(names, 6)}',
             f'Write {key}={(near or names)[0]!r}.',
         )
+
+
+def _check_plateau(
+    cfg: Config, names: list[str] | None, findings: Findings
+) -> None:
+    """Check the metric that ends a plateau."""
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, dict):
+        schedulers = [schedulers]
+    for number, scheduler in enumerate(schedulers):
+        if not type_name(scheduler).startswith('ReduceOnPlateau'):
+            continue
+        place = f'param_scheduler.{number}'
+        if not cfg.get('val_dataloader'):
+            text = 'it waits for a validation, and the config has none'
+            findings.error(place, text)
+        elif names is not None:
+            name = scheduler.get('monitor', 'loss')
+            _check_metric(place, 'monitor', name, names, findings)
+
+
+def _check_multipliers(cfg: Config, findings: Findings) -> None:
+    """Check the names of paramwise_cfg, which mmengine does not."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    kind = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    if kind != 'DefaultOptimWrapperConstructor':
+        return
+    given = wrapper.get('paramwise_cfg') or {}
+    parts: list[tuple[str, dict, Sequence[str]]]
+    parts = [('', given, MULTIPLIERS)]
+    parts += [
+        (f'.custom_keys.{key}', value, ('lr_mult', 'decay_mult'))
+        for key, value in (given.get('custom_keys') or {}).items()
+    ]
+    for place, settings, known in parts:
+        for name in set(settings) - set(known):
+            if place and not name.endswith('mult') and '_mul' not in name:
+                continue  # an option of the optimizer's parameter group
+            near = difflib.get_close_matches(name, known, 1)
+            findings.error(
+                f'optim_wrapper.paramwise_cfg{place}',
+                f'nothing reads {name!r}',
+                f'Write {(near or known)[0]!r}.',
+            )
 
 
 def _check_topk(cfg: Config, findings: Findings) -> None:

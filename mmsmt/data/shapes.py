@@ -22,8 +22,8 @@ def is_box(box: Any) -> bool:
     return all(isinstance(v, Real) and math.isfinite(v) for v in box)
 
 
-def describe_mask_fault(mask: Any, image: dict) -> str:
-    """Describe what keeps a mask from being loaded, or ''."""
+def describe_mask_fault(mask: Any, image: dict, evaluated: bool) -> str:
+    """Describe what keeps a mask from being loaded or evaluated, or ''."""
     if not mask:
         return 'annotations have no segmentation, and masks are trained'
     if isinstance(mask, dict):
@@ -42,6 +42,11 @@ def describe_mask_fault(mask: Any, image: dict) -> str:
     ]
     if not whole:
         return 'masks have no polygon of three points or more'
+    if evaluated and not (isinstance(mask[0], list) and len(mask[0]) > 4):
+        return (
+            'masks begin with a polygon of fewer than three points, which the '
+            'metric cannot read'
+        )
     try:
         numbers = all(math.isfinite(sum(polygon)) for polygon in whole)
     except TypeError:

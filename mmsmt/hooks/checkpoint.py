@@ -7,6 +7,9 @@ from mmsmt import weights
 from mmsmt.registry import HOOKS
 from mmsmt.weights import host_models
 
+FEWEST = 0.1
+"""Share of the tensors that a checkpoint loaded in part must have."""
+
 
 @HOOKS.register_module()
 class WholeCheckpointHook(Hook):
@@ -17,7 +20,8 @@ class WholeCheckpointHook(Hook):
 
     Args:
         strict (bool): Set to False to load the matching weights and warn, for
-            fine-tuning from a model with other classes. Defaults to True.
+            fine-tuning from a model with other classes; of another model,
+            hardly any match, which is an error still. Defaults to True.
     """
 
     # Before an averaged model (EMAHook) loads the checkpoint too.
@@ -50,11 +54,26 @@ class WholeCheckpointHook(Hook):
                 f'{host_models.describe_origin(checkpoint, state)}'
                 f'{host_models.HOW_TO_FINETUNE}'
             )
-        runner.logger.warning(f'The checkpoint is loaded in part.\n{problems}')
+        fitting = {
+            name: value
+            for name, value in state.items()
+            if name in expected and value.shape == expected[name].shape
+        }
+        for part in ('backbone.', ''):
+            names = [name for name in expected if name.startswith(part)]
+            found = sum(name in fitting for name in names)
+            if found < FEWEST * len(names):
+                raise weights.CheckpointError(
+                    f"'{runner.cfg.load_from}' is of another model: "
+                    f'{found} of {len(names)} tensors of '
+                    f'{f"its {part[:-1]}" if part else "the model"} fit; '
+                    f'nothing was loaded.\n{problems}'
+                    f'{host_models.describe_origin(checkpoint, state)}'
+                )
+        runner.logger.warning(
+            f'The checkpoint is loaded in part: {len(fitting)} of '
+            f'{len(expected)} tensors.\n{problems}'
+        )
         if host_models.is_sharded(runner.model):  # which raises for shapes
-            state = {
-                name: value
-                for name, value in state.items()
-                if name in expected and value.shape == expected[name].shape
-            }
+            state = fitting
         checkpoint['state_dict'] = host_models.allow_partial_load(state)

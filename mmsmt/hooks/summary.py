@@ -1,6 +1,7 @@
 """Log a summary of a run before it starts."""
 
 import logging
+from collections.abc import Sequence
 
 from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
@@ -8,7 +9,7 @@ from mmengine.runner import Runner
 
 from mmsmt.models import SMT
 from mmsmt.registry import HOOKS
-from mmsmt.weights.host_models import bare_model, is_sharded
+from mmsmt.weights.host_models import bare_model, is_partial, is_sharded
 
 
 @HOOKS.register_module()
@@ -26,6 +27,8 @@ class SummaryHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Record the source of the loaded weights."""
         what = 'resumed' if runner.cfg.get('resume') else 'loaded'
+        if is_partial(checkpoint.get('state_dict')):
+            what += ' in part'
         where = runner.cfg.get('load_from') or runner.work_dir
         self.loaded = f'{what} from {where}'
 
@@ -39,6 +42,7 @@ class SummaryHook(Hook):
             total, trained = map(sum, zip(*parts))
         if not is_main_process():
             return
+        warn_of_unused_keys(runner, [n for n, _ in model.named_parameters()])
         loader = runner.train_dataloader
         dataset = loader.dataset
         cfg = runner.cfg
@@ -104,4 +108,21 @@ class SummaryHook(Hook):
                 f'multiply train_cfg.max_iters ({runner.max_iters} here), and '
                 'the ends and milestones of param_scheduler, by '
                 f'{recipe / images:g}.',
+            )
+
+
+def warn_of_unused_keys(runner: Runner, names: Sequence[str]) -> None:
+    """Warn of multipliers of learning rates that match no parameter.
+
+    Args:
+        runner (Runner): The runner.
+        names (Sequence[str]): Names of the model's parameters.
+    """
+    wrapper = runner.cfg.get('optim_wrapper') or {}
+    paramwise = wrapper.get('paramwise_cfg') or {}
+    for key in paramwise.get('custom_keys') or {}:
+        if not any(key in name for name in names):
+            runner.logger.warning(
+                f'optim_wrapper.paramwise_cfg.custom_keys has {key!r}, which '
+                'is in the name of no parameter: it has no effect.'
             )

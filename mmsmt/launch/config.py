@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 
 from mmsmt import environment
 from mmsmt.data.configured import set_data_root, type_name
+from mmsmt.data.variables import explain_option
 from mmsmt.errors import UserError
 
 OUR_HOOKS = (
@@ -115,7 +116,8 @@ def load_config(
         local_rank (int): Rank of this process on its node.
 
     Raises:
-        LaunchError: The config is missing or cannot be read.
+        LaunchError: The config is missing or cannot be read, or an option
+            cannot be applied or would have no effect.
         EnvironmentProblem: The installed packages are incompatible, or the
             config's host is not installed.
     """
@@ -135,7 +137,7 @@ def load_config(
         environment.check(needs=(host,))
     add_our_hooks(cfg)
     if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+        apply_options(cfg, cfg_options)
         add_our_hooks(cfg)  # if the options replaced the list
     cfg.launcher = launcher
     if work_dir:
@@ -145,6 +147,29 @@ def load_config(
     if data_root:
         set_data_root(cfg, data_root)
     return cfg
+
+
+def apply_options(cfg: Config, options: dict) -> None:
+    """Override settings of a config.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        options (dict): Values by dotted key.
+
+    Raises:
+        LaunchError: An option cannot be applied or would have no effect.
+    """
+    for key, value in options.items():
+        reason = explain_option(cfg, key)
+        if reason:
+            raise LaunchError(f'--cfg-options {key}={value}: {reason}.')
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, TypeError) as error:
+            text = error.args[0] if error.args else error
+            raise LaunchError(
+                f'--cfg-options {key}={value} cannot be applied: {text}'
+            ) from error
 
 
 def load_config_of(args: argparse.Namespace) -> Config:

@@ -98,6 +98,11 @@ def allow_partial_load(state: StateDict) -> StateDict:
     return marked
 
 
+def is_partial(state: Mapping[str, Any] | None) -> bool:
+    """Return whether :func:`allow_partial_load` marked the weights."""
+    return _PARTIAL in getattr(state, '_metadata', ())
+
+
 class _StateDict(dict):
     """Dict with metadata, like PyTorch's state dicts."""
 
@@ -128,7 +133,7 @@ def strict_loader(load: Callable[..., None]) -> Callable[..., None]:
         """
         model = bare_model(module)
         if has_smt(model):
-            partial = _PARTIAL in getattr(state_dict, '_metadata', ())
+            partial = is_partial(state_dict)
             state = match_names(model, state_dict)
             problems = describe_mismatches(model.state_dict(), state)
             if problems and not partial:

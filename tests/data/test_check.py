@@ -203,6 +203,16 @@ FILES = {
         every('segmentation', [[1, 2, 3, 4]]),
         ['24 masks have no polygon of three points or more'],
     ),
+    'a stub first': (
+        'val',
+        every('segmentation', [[1, 1, 5, 5], [9, 9, 20, 9, 20, 20, 9, 20]]),
+        ['12 masks begin with a polygon of fewer than three points'],
+    ),
+    'two categories of a name': (
+        'train',
+        lambda c: c['categories'].insert(0, dict(id=0, name='square')),
+        ["2 categories have the name 'square' (ids 0, 2)", 'would make 2'],
+    ),
     'one empty mask': (
         'train',
         lambda c: c['annotations'][4].update(segmentation=[]),

@@ -137,6 +137,21 @@ def test_a_list_of_labels(root):
     assert 'the labels 3 are none of the 3 classes (0 to 2)' in errors(cfg)
 
 
+def test_a_list_of_numbers(root):
+    """Without names: the highest label may be absent from a split."""
+    (root / 'train.txt').write_text('train/ant/0.jpg 0\ntrain/cat/1.jpg 2\n')
+    (root / 'val.txt').write_text('val/ant/0.jpg 0\nval/cat/1.jpg 1\n')
+    cfg = make_config(root)
+    for split in ('train', 'val', 'test'):
+        part = 'train' if split == 'train' else 'val'
+        cfg[f'{split}_dataloader'].dataset.update(
+            data_prefix='', ann_file=f'{part}.txt'
+        )
+    assert not errors(cfg)
+    cfg.model.head.num_classes = cfg.data_preprocessor.num_classes = 2
+    assert 'num_classes is 2, and train_dataloader has labels' in errors(cfg)
+
+
 def test_empty_classes_and_samples_are_warnings(root, monkeypatch):
     for path in (root / 'val/bee').iterdir():
         path.unlink()

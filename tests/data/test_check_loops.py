@@ -7,7 +7,7 @@ from mmengine.config import Config
 from support.configs import CONFIGS
 
 from mmsmt.data.findings import Findings
-from mmsmt.data.loops import check_loops
+from mmsmt.data.loops import check_loops, count_iterations
 
 pytestmark = pytest.mark.one_stack
 EPOCHS = Config.fromfile(CONFIGS / 'mask_rcnn_smt_t_1x.py')
@@ -38,6 +38,16 @@ ERRORS = {
         "there is no optimizer 'AdamX'",
     ),
     'rate': (EPOCHS, {'optim_wrapper.optimizer.lr': '1e-4'}, 'is the text'),
+    'endless epoch': (
+        EPOCHS,
+        {'train_dataloader.sampler.type': 'InfiniteSampler'},
+        'InfiniteSampler never ends an epoch',
+    ),
+    'one image': (
+        ITERATIONS,
+        {'train_dataloader.batch_size': 1},
+        'batch_size is 1, and UPerHead normalizes maps of one pixel',
+    ),
     'schedule by epoch': (
         ITERATIONS,
         {'param_scheduler.1.by_epoch': True},
@@ -86,6 +96,60 @@ def test_faults(name):
     base, settings, words = {**ERRORS, **WARNINGS}[name]
     (finding,) = find(base, settings)
     assert finding.error == (name in ERRORS) and words in str(finding)
+
+
+@pytest.mark.parametrize(
+    ('images', 'settings', 'words'),
+    [
+        (
+            40,
+            {},
+            'iteration 500 is never reached: the run has about 240, 48 %',
+        ),
+        (100, {}, None),
+        (1, {'train_dataloader.drop_last': True}, 'drop_last drops all 1'),
+        (
+            100,
+            {
+                'param_scheduler.1': dict(
+                    type='PolyLR', begin=0, end=160000, by_epoch=False
+                )
+            },
+            'iteration 160000 is never reached: the run has about 600, 0 %',
+        ),
+    ],
+)
+def test_iterations_of_epochs(images, settings, words):
+    """Of 12 epochs with batches of two."""
+    cfg = copy.deepcopy(EPOCHS)
+    for key, value in settings.items():
+        if key == 'param_scheduler.1':
+            cfg.param_scheduler[1] = value
+        else:
+            cfg.merge_from_dict({key: value})
+    findings = Findings()
+    check_loops(cfg, findings, images)
+    assert words in str(*findings) if words else not len(findings)
+
+
+def test_a_last_batch_of_one_image():
+    cfg = copy.deepcopy(ITERATIONS)
+    for number, expected in ((8, 0), (9, 1)):
+        for sampler, alarm in (('DefaultSampler', 1), ('InfiniteSampler', 0)):
+            cfg.train_dataloader.sampler.type = sampler
+            findings = Findings()
+            check_loops(cfg, findings, number)
+            assert len(findings.errors) == expected * alarm
+
+
+def test_repeated_images():
+    cfg = copy.deepcopy(EPOCHS)
+    dataset = cfg.train_dataloader.dataset
+    repeated = dict(type='RepeatDataset', times=5, dataset=dataset)
+    cfg.train_dataloader.dataset = repeated
+    assert count_iterations(cfg, 41) == 103
+    cfg.train_dataloader.dataset.type = 'ClassBalancedDataset'
+    assert count_iterations(cfg, 41) is None
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,16 @@ SETTINGS = {
         lambda cfg: cfg.train_dataloader.dataset.update(type='ADE20KDataset'),
         ['not a part of those of ADE20KDataset', "type='BaseSegDataset'"],
     ),
+    'ignored': (
+        lambda cfg: cfg.train_dataloader.dataset.update(ignore_index=17),
+        ['ignore_index is 17, and 255 in model.decode_head'],
+    ),
+    'no folder of masks': (
+        lambda cfg: cfg.train_dataloader.dataset.data_prefix.pop(
+            'seg_map_path'
+        ),
+        ['without the key seg_map_path'],
+    ),
     'num_classes': (
         lambda cfg: cfg.model.auxiliary_head.update(num_classes=150),
         ['model.auxiliary_head: num_classes is 150', '3 classes'],
@@ -274,6 +284,21 @@ def test_one_class_of_0_and_255(root):
         pixels[9:] = 255
         Image.fromarray(pixels).save(path)
     assert '255 is ignored' in errors(cfg)
+
+
+@pytest.mark.parametrize('reduced', [True, False])
+def test_one_class_in_all_masks(root, reduced):
+    """A class without a background, or masks that hold one value."""
+    cfg = make_config(root, 1 if reduced else 3)
+    if reduced:
+        reduce_zero_label(cfg)
+        for split in ('train', 'val', 'test'):
+            dataset = cfg[f'{split}_dataloader'].dataset
+            dataset.metainfo = dict(classes=('crack',))
+    for path in (root / 'masks').rglob('*.png'):
+        edit(path, lambda x: (x == 1) * reduced)
+    name = 'crack' if reduced else 'ground'
+    assert f"every pixel is of the class '{name}'" in errors(cfg)
 
 
 def test_images_of_another_suffix_are_a_warning(root):

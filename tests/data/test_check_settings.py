@@ -80,6 +80,41 @@ def test_custom_hooks():
     assert "custom_hooks.0: there is no hook 'EmaHook'" in text
 
 
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [
+        (
+            {'norm_decay_multi': 0},
+            ['paramwise_cfg: nothing', 'norm_decay_mult'],
+        ),
+        (
+            {'custom_keys': {'backbone': dict(lr_multi=0.1)}},
+            ['custom_keys.backbone: nothing', "Write 'lr_mult'"],
+        ),
+        ({'custom_keys': {'norm': dict(decay_mult=0, eps=1e-6)}}, []),
+    ],
+)
+def test_multipliers(settings, words):
+    text = errors(lambda cfg: cfg.optim_wrapper.update(paramwise_cfg=settings))
+    assert bool(text) == bool(words)
+    for word in words:
+        assert word in text
+
+
+def test_plateau():
+    def change(cfg):
+        cfg.param_scheduler = [dict(type='ReduceOnPlateauLR')]
+
+    text = errors(change)
+    assert "param_scheduler.0: monitor='loss' is no metric" in text
+
+    def end_validation(cfg):
+        change(cfg)
+        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+
+    assert 'it waits for a validation' in errors(end_validation)
+
+
 def test_more_ranks_than_classes():
     cfg = Config.fromfile(CONFIGS / 'smt_t_in1k.py')
     cfg.model.head.num_classes = 3

@@ -155,7 +155,11 @@ def test_layout_of_roboflow(pristine, tmp_path):
             annotations=[
                 x for x in content['annotations'] if x['image_id'] in numbers
             ],
-            categories=[dict(id=0, name='shapes'), *content['categories']],
+            categories=[
+                dict(id=0, name='shapes'),
+                dict(id=99, name='tri'),  # without an object
+                *content['categories'],
+            ],
         )
         path = folder / '_annotations.coco.json'
         path.write_text(json.dumps(part))

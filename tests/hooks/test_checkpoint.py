@@ -1,5 +1,8 @@
 """Checkpoints load completely, or in part where that is asked for."""
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -7,6 +10,9 @@ from mmengine.registry import MODELS, init_default_scope
 from support.runs import CONFIG, SHORT
 
 from mmsmt import SMT
+from mmsmt.hooks.checkpoint import WholeCheckpointHook
+from mmsmt.hooks.summary import SummaryHook, warn_of_unused_keys
+from mmsmt.weights import CheckpointError
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +80,75 @@ def test_fine_tuning_to_other_classes(python, root, coco, trained, tmp_path):
         cwd=root,
         check=False,
     ).stdout
-    assert 'The checkpoint is loaded in part.' in output
+    assert 'The checkpoint is loaded in part: ' in output
     assert 'of another shape: roi_head.bbox_head.fc_cls.weight' in output
     assert f"There is no checkpoint in '{tmp_path}' to resume" in output
-    assert 'weights    loaded from' in output
+    assert 'weights    loaded in part from' in output
+
+
+class Model(torch.nn.Module):
+    """A small SMT with a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        arch = dict(base='tiny', depths=(1, 1, 1, 1), stem_kernel_size=3)
+        self.backbone = SMT(arch)
+        self.neck = torch.nn.Conv2d(512, 8, 1)
+
+
+@pytest.fixture(scope='module')
+def runner():
+    return SimpleNamespace(
+        model=Model(),
+        cfg=Config(dict(load_from='x.pth')),
+        logger=logging.getLogger('test'),
+        work_dir='w',
+        _resume=False,
+    )
+
+
+@pytest.mark.one_stack
+def test_hardly_anything_fits(runner):
+    """Refuse another model's weights, although the neck's fit."""
+    hook = WholeCheckpointHook(strict=False)
+    state = dict(runner.model.state_dict())
+    other = {k: v for k, v in state.items() if k.startswith('neck')}
+    other['backbone.conv1.weight'] = torch.zeros(64, 3, 7, 7)
+    with pytest.raises(CheckpointError) as error:
+        hook.after_load_checkpoint(runner, dict(state_dict=other))
+    assert "'x.pth' is of another model: " in str(error.value)
+    names = [k for k in state if k.startswith('backbone.')]
+    few = {k: state[k] for k in names[: len(names) // 20]}
+    few.update((k, state[k]) for k in state if k.startswith('neck'))
+    with pytest.raises(CheckpointError, match='its backbone fit; nothing was'):
+        hook.after_load_checkpoint(
+            runner,
+            dict(
+                state_dict=dict(few, **{'neck.weight': 0 * few['neck.weight']})
+            ),
+        )
+
+
+@pytest.mark.one_stack
+def test_what_was_loaded_is_logged(runner, caplog):
+    state = dict(runner.model.state_dict())
+    del state['neck.weight']
+    checkpoint = dict(state_dict=state)
+    WholeCheckpointHook(strict=False).after_load_checkpoint(runner, checkpoint)
+    summary = SummaryHook()
+    summary.after_load_checkpoint(runner, checkpoint)
+    assert summary.loaded == 'loaded in part from x.pth'
+    count = len(state)
+    assert f'in part: {count} of {count + 1} tensors' in caplog.text
+
+
+@pytest.mark.one_stack
+def test_keys_of_no_parameter(runner, caplog):
+    keys = dict(bakbone=dict(lr_mult=0.1), neck=dict(lr_mult=2))
+    cfg = Config(
+        dict(optim_wrapper=dict(paramwise_cfg=dict(custom_keys=keys)))
+    )
+    names = [name for name, _ in runner.model.named_parameters()]
+    warn_of_unused_keys(SimpleNamespace(cfg=cfg, logger=runner.logger), names)
+    assert "custom_keys has 'bakbone'" in caplog.text
+    assert "'neck'" not in caplog.text

@@ -6,6 +6,8 @@ import pytest
 import torch
 from support.runs import CONFIG
 
+from mmsmt import launch
+
 
 def test_no_coco(tool, tmp_path):
     status, output = tool(
@@ -92,6 +94,32 @@ def test_configs_that_cannot_be_read(tool_of, tmp_path, text, words):
     status, output = tool_of('check', path)
     assert status == 1 and f"'{path}' cannot be read" in output
     assert words in output and 'Traceback' not in output
+
+
+OPTIONS = {
+    'load_form=x.pth': 'did you mean load_from?',
+    'data.samples_per_gpu=2': 'it is train_dataloader, val_dataloader and',
+    'lr_config.step=[8,11]': 'it is param_scheduler now',
+    'max_epochs=3': 'a variable of the config, which was read before: set '
+    'train_cfg.max_epochs',
+    'width=32': 'set what is made of it, or change the file',
+    'data_root=elsewhere': 'give --data-root DIR',
+    'mine.key=1': 'neither the config nor mmengine has it',
+    'param_scheduler.5.end=3': 'Index 5 exceeds the length',
+    'model.backbone.init_cfg.type=Pretrained': 'cannot inherit from base',
+}
+
+
+@pytest.mark.one_stack
+@pytest.mark.parametrize('option', OPTIONS)
+def test_options_without_an_effect(option):
+    key, value = option.split('=')
+    with pytest.raises(launch.LaunchError) as error:
+        launch.load_config(
+            'configs/demo/mask_rcnn_smt_t_digits.py', cfg_options={key: value}
+        )
+    text = str(error.value)
+    assert f'--cfg-options {option}' in text and OPTIONS[option] in text
 
 
 def test_options_that_are_no_settings(tool_of, tmp_path):

@@ -40,6 +40,7 @@ def read_coco(root: Path, contents: dict[Path, dict]) -> Collection:
     counts: Counter = Counter()
     classes: list[str] = []
     for path, content in contents.items():
+        _drop_unused_twins(content)
         names = {c['id']: str(c['name']) for c in content['categories']}
         if len(set(names.values())) < len(content['categories']):
             raise DataError(
@@ -74,6 +75,17 @@ def read_coco(root: Path, contents: dict[Path, dict]) -> Collection:
                 )
         result.splits.setdefault(split, []).extend(pictures)
     return result
+
+
+def _drop_unused_twins(content: dict) -> None:
+    """Remove categories without objects whose name another one has."""
+    used = {note.get('category_id') for note in content['annotations']}
+    names = Counter(str(c['name']) for c in content['categories'])
+    content['categories'] = [
+        category
+        for category in content['categories']
+        if category['id'] in used or names[str(category['name'])] == 1
+    ]
 
 
 def _read_file(

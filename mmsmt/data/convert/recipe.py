@@ -77,6 +77,8 @@ def fit_recipe(collection: Collection, size: str) -> Recipe:
     elif task == 'classification':
         batch = 16
     batch = min(batch, 2 ** int(math.log2(count)) if count > 1 else 1)
+    if task == 'semantic':  # UperNet's norm over maps of one pixel
+        batch = max(batch, 2)
     most_epochs = 300 if task == 'semantic' else 100
     epochs = min(max(math.ceil(VIEWS / count), 12), most_epochs)
     per_epoch = math.ceil(count / batch)

@@ -1,0 +1,187 @@
+"""Build the small parts of a config, which fail within a run otherwise."""
+
+import copy
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import (
+    LOOPS,
+    METRICS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    Registry,
+)
+
+from .configured import (
+    SPLITS,
+    build_lazily,
+    find_class,
+    iter_datasets,
+    iter_evaluators,
+    type_name,
+)
+from .findings import Findings
+
+WRONG = (AssertionError, KeyError, TypeError, ValueError)
+"""Errors of a class that is given wrong arguments."""
+TRIPLES = {
+    'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    'val': ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
+}
+"""Settings that mmengine requires all or none of."""
+GIVEN = {'self', 'runner', 'dataloader', 'evaluator'}
+"""Arguments of a loop that are not in the config."""
+SPECIFIC = ('SGD', 'Adam', 'AdamW')
+"""Optimizers that a parameter is enough to build."""
+
+
+def check_parts(
+    cfg: Config, findings: Findings, splits: Iterable[str] = SPLITS
+) -> None:
+    """Build optimizer, schedulers, datasets and transforms; check the others.
+
+    Args:
+        cfg (Config): The config.
+        findings (Findings): Extended in place.
+        splits (Iterable[str]): Those of ``train``, ``val``, ``test`` that
+            are used.
+    """
+    for split, keys in TRIPLES.items():
+        absent = [key for key in keys if cfg.get(key) is None]
+        if absent and len(absent) < len(keys):
+            findings.error(
+                absent[0],
+                f'it is None or absent, and {" and ".join(keys)} belong '
+                'together',
+                f'Set all of them, or all to None for no {split}.'
+                if split != 'train'
+                else 'Set all of them.',
+            )
+    for split in splits:
+        loop = cfg.get(f'{split}_cfg')
+        if isinstance(loop, Mapping) and loop.get('type'):
+            _check_signature(f'{split}_cfg', loop, LOOPS, findings)
+        for evaluator in iter_evaluators(cfg, split):
+            if 'metrics' not in evaluator:  # else it has an own class
+                _check_signature(
+                    f'{split}_evaluator', evaluator, METRICS, findings
+                )
+        for dataset in iter_datasets(cfg, f'{split}_dataloader'):
+            _check_dataset(f'{split}_dataloader.dataset', dataset, findings)
+    if 'train' in splits:
+        _check_optimization(cfg, findings)
+
+
+def _check_optimization(cfg: Config, findings: Findings) -> None:
+    optimizer = _build_optimizer(cfg, findings)
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
+    for number, settings in enumerate(schedulers):
+        _try(
+            f'param_scheduler.{number}',
+            settings,
+            PARAM_SCHEDULERS,
+            findings,
+            default_args=dict(optimizer=optimizer, epoch_length=1),
+        )
+
+
+def _build_optimizer(cfg: Config, findings: Findings) -> Any:
+    """Build the optimizer for one parameter, or another in its place."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    default = torch.optim.SGD([parameter], lr=0.1)
+    settings = (cfg.get('optim_wrapper') or {}).get('optimizer')
+    if not isinstance(settings, Mapping):
+        return default
+    kind = find_class(settings, OPTIMIZERS)
+    if kind is None or not isinstance(settings.get('lr', 0.1), (int, float)):
+        return default  # reported elsewhere
+    if not any(base.__name__ in SPECIFIC for base in kind.__mro__):
+        return default
+    built = _try(
+        'optim_wrapper.optimizer',
+        settings,
+        OPTIMIZERS,
+        findings,
+        default_args=dict(params=[parameter]),
+    )
+    return built or default
+
+
+def _check_dataset(place: str, dataset: Any, findings: Findings) -> None:
+    if find_class(dataset) is None:
+        return  # reported elsewhere
+    try:
+        build_lazily(dataset)
+    except TypeError as error:
+        findings.error(place, _first_line(error))
+    except Exception:  # noqa: BLE001 - reported where its files are read
+        pass
+    for where, step in _iter_steps(f'{place}.pipeline', dataset):
+        if find_class(step, TRANSFORMS) is None:
+            findings.error(
+                where,
+                f'there is no transform {step.get("type")!r}',
+                'Correct its name, or import its module: '
+                "custom_imports=dict(imports=['MODULE'])",
+            )
+        else:
+            _try(where, step, TRANSFORMS, findings)
+
+
+def _iter_steps(place: str, dataset: Any) -> Iterator[tuple[str, Any]]:
+    for number, step in enumerate(dataset.get('pipeline') or []):
+        if isinstance(step, Mapping) and step.get('type'):
+            yield f'{place}.{number}', step
+
+
+def _try(
+    place: str,
+    settings: Any,
+    registry: Registry,
+    findings: Findings,
+    default_args: dict | None = None,
+) -> Any:
+    """Build something, and report what its class says of its arguments."""
+    if find_class(settings, registry) is None:
+        return None
+    try:
+        return registry.build(
+            copy.deepcopy(settings), default_args=default_args
+        )
+    except WRONG as error:
+        findings.error(f'{place} ({type_name(settings)})', _first_line(error))
+    except Exception:  # noqa: BLE001 - such as a package that is missing
+        pass
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error.args[0] if error.args else error)
+    return f'{type(error).__name__}: {text.splitlines()[0] if text else ""}'
+
+
+def _check_signature(
+    place: str, settings: Any, registry: Registry, findings: Findings
+) -> None:
+    """Check the names of the arguments of what is not built here."""
+    kind = find_class(settings, registry)
+    if kind is None:
+        findings.error(place, f'there is no {settings.get("type")!r}')
+        return
+    parameters = inspect.signature(kind.__init__).parameters
+    if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+        return
+    names = set(parameters) - GIVEN
+    for name in set(settings) - names - {'type', '_scope_'}:
+        findings.error(
+            place,
+            f'{type_name(settings)} has no argument {name!r}',
+            f'It has {", ".join(sorted(names))}.',
+        )
