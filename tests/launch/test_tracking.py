@@ -1,5 +1,7 @@
 """Experiment trackers, by the real packages, in the work dir."""
 
+import time
+
 import pytest
 from support import toy
 
@@ -20,8 +22,12 @@ def read_tensorboard(folder):
 
 def read_wandb(folder):
     (path,) = folder.rglob('offline-run-*/*.wandb')
-    count = path.read_bytes().count(b'\x04loss')  # a key with its length
-    return set(range(1, count + 1))
+    end = time.monotonic() + 30
+    while True:  # another process writes it, which may still do so
+        count = path.read_bytes().count(b'\x04loss')  # a key with its length
+        if count >= 15 or time.monotonic() > end:
+            return set(range(1, count + 1))
+        time.sleep(0.1)
 
 
 def read_mlflow(folder):
