@@ -1,6 +1,7 @@
 """Build the small parts of a config, which fail within a run otherwise."""
 
 import copy
+import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import (
+    DATASETS,
     LOOPS,
     METRICS,
     OPTIMIZERS,
@@ -18,10 +20,10 @@ from mmengine.registry import (
 
 from .configured import (
     SPLITS,
-    build_lazily,
     find_class,
-    iter_datasets,
+    has_constructor,
     iter_evaluators,
+    iter_schedulers,
     type_name,
 )
 from .findings import Findings
@@ -34,6 +36,9 @@ TRIPLES = {
     'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
 }
 """Settings that mmengine requires all or none of."""
+LOOP_TYPES = {'train': 'EpochBasedTrainLoop', 'val': 'ValLoop'}
+LOOP_TYPES['test'] = 'TestLoop'
+"""Loops of configs that name none."""
 GIVEN = {'self', 'runner', 'dataloader', 'evaluator'}
 """Arguments of a loop that are not in the config."""
 SPECIFIC = ('SGD', 'Adam', 'AdamW')
@@ -63,28 +68,27 @@ def check_parts(
                 else 'Set all of them.',
             )
     for split in splits:
-        loop = cfg.get(f'{split}_cfg')
-        if isinstance(loop, Mapping) and loop.get('type'):
-            _check_signature(f'{split}_cfg', loop, LOOPS, findings)
+        _check_loop(split, cfg.get(f'{split}_cfg'), findings)
         for evaluator in iter_evaluators(cfg, split):
+            place = f'{split}_evaluator'
             if 'metrics' not in evaluator:  # else it has an own class
-                _check_signature(
-                    f'{split}_evaluator', evaluator, METRICS, findings
-                )
-        for dataset in iter_datasets(cfg, f'{split}_dataloader'):
-            _check_dataset(f'{split}_dataloader.dataset', dataset, findings)
+                _check_signature(place, evaluator, METRICS, findings)
+            for metric in evaluator.get('metrics') or ():
+                if isinstance(metric, Mapping):
+                    _check_signature(place, metric, METRICS, findings)
+        loader = cfg.get(f'{split}_dataloader') or {}
+        place = f'{split}_dataloader.dataset'
+        for where, dataset in _iter_all(place, loader.get('dataset')):
+            _check_dataset(where, dataset, findings)
     if 'train' in splits:
         _check_optimization(cfg, findings)
 
 
 def _check_optimization(cfg: Config, findings: Findings) -> None:
     optimizer = _build_optimizer(cfg, findings)
-    schedulers = cfg.get('param_scheduler') or []
-    if isinstance(schedulers, Mapping):
-        schedulers = [schedulers]
-    for number, settings in enumerate(schedulers):
+    for place, settings in iter_schedulers(cfg):
         _try(
-            f'param_scheduler.{number}',
+            place,
             settings,
             PARAM_SCHEDULERS,
             findings,
@@ -102,7 +106,8 @@ def _build_optimizer(cfg: Config, findings: Findings) -> Any:
     kind = find_class(settings, OPTIMIZERS)
     if kind is None or not isinstance(settings.get('lr', 0.1), (int, float)):
         return default  # reported elsewhere
-    if not any(base.__name__ in SPECIFIC for base in kind.__mro__):
+    known = any(base.__name__ in SPECIFIC for base in kind.__mro__)
+    if not known or has_constructor(cfg):  # which may take arguments out
         return default
     built = _try(
         'optim_wrapper.optimizer',
@@ -117,12 +122,7 @@ def _build_optimizer(cfg: Config, findings: Findings) -> Any:
 def _check_dataset(place: str, dataset: Any, findings: Findings) -> None:
     if find_class(dataset) is None:
         return  # reported elsewhere
-    try:
-        build_lazily(dataset)
-    except TypeError as error:
-        findings.error(place, _first_line(error))
-    except Exception:  # noqa: BLE001 - reported where its files are read
-        pass
+    _check_signature(place, dataset, DATASETS, findings)
     for where, step in _iter_steps(f'{place}.pipeline', dataset):
         if find_class(step, TRANSFORMS) is None:
             findings.error(
@@ -133,6 +133,17 @@ def _check_dataset(place: str, dataset: Any, findings: Findings) -> None:
             )
         else:
             _try(where, step, TRANSFORMS, findings)
+
+
+def _iter_all(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield datasets and those that they wrap."""
+    if isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from _iter_all(f'{place}.{number}', item)
+    elif isinstance(value, Mapping):
+        yield place, value
+        for key in ('dataset', 'datasets'):
+            yield from _iter_all(f'{place}.{key}', value.get(key))
 
 
 def _iter_steps(place: str, dataset: Any) -> Iterator[tuple[str, Any]]:
@@ -167,6 +178,18 @@ def _first_line(error: Exception) -> str:
     return f'{type(error).__name__}: {text.splitlines()[0] if text else ""}'
 
 
+def _check_loop(split: str, loop: Any, findings: Findings) -> None:
+    if not isinstance(loop, Mapping) or not loop:
+        return
+    settings = dict(loop)
+    if not loop.get('type'):
+        by_epoch = settings.pop('by_epoch', True)
+        settings['type'] = LOOP_TYPES[split]
+        if split == 'train' and not by_epoch:
+            settings['type'] = 'IterBasedTrainLoop'
+    _check_signature(f'{split}_cfg', settings, LOOPS, findings)
+
+
 def _check_signature(
     place: str, settings: Any, registry: Registry, findings: Findings
 ) -> None:
@@ -175,13 +198,32 @@ def _check_signature(
     if kind is None:
         findings.error(place, f'there is no {settings.get("type")!r}')
         return
-    parameters = inspect.signature(kind.__init__).parameters
-    if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+    names = list_arguments(kind)
+    if names is None:
         return
-    names = set(parameters) - GIVEN
     for name in set(settings) - names - {'type', '_scope_'}:
+        near = difflib.get_close_matches(name, sorted(names), 1)
         findings.error(
             place,
             f'{type_name(settings)} has no argument {name!r}',
-            f'It has {", ".join(sorted(names))}.',
+            f'Write {near[0]!r}.'
+            if near
+            else f'It has {", ".join(sorted(names))}.',
         )
+
+
+def list_arguments(kind: Any) -> set[str] | None:
+    """Return the arguments of a class, and those it passes on to bases.
+
+    Returns:
+        set[str] | None: None if they are not known.
+    """
+    names: set[str] = set()
+    for base in getattr(kind, '__mro__', ()):
+        if '__init__' not in vars(base) or base is object:
+            continue
+        parameters = inspect.signature(base.__init__).parameters
+        names |= set(parameters)
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+            return names - GIVEN
+    return None

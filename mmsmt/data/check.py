@@ -20,6 +20,7 @@ from .configured import (
     is_local,
     iter_datasets,
     iter_evaluators,
+    list_heads,
     type_name,
 )
 from .files import check_data_files
@@ -27,7 +28,7 @@ from .findings import Findings
 from .folders import check_folders
 from .images import check_images, read_headers_ahead
 from .loops import check_loops
-from .segmentation import check_segmentation
+from .segmentation import check_contrast, check_segmentation
 from .settings import check_settings
 from .shared import check_shared
 from .summary import Summary
@@ -90,6 +91,8 @@ def check_config(
                     check_labels(cfg, split, contents[0], findings)
         if parts:
             summaries[split] = sum(parts[1:], parts[0])
+            if split == 'train' and cfg.get('default_scope') == 'mmseg':
+                check_contrast(summaries[split], findings)
     _compare_classes(named, findings)
     check_shared(summaries, findings)
     check_variables(cfg, findings)
@@ -272,29 +275,27 @@ def check_ignored(
 ) -> None:
     """Compare a dataset's ``ignore_index`` with that of the heads."""
     model = cfg.get('model') or {}
-    ignored = dataset.get('ignore_index', 255)
-    heads = [
+    if 'ignore_index' not in dataset:  # which its own code hardly reads
+        return
+    parts = [
         (f'model.{key}', head)
         for key in ('decode_head', 'auxiliary_head')
-        for head in _as_list(model.get(key))
+        for head in list_heads(model, key)
     ]
-    heads += [
+    parts += [
         (f'{split}_evaluator', evaluator)
         for evaluator in iter_evaluators(cfg, split)
         if type_name(evaluator) == 'IoUMetric'
     ]
-    for place, part in heads:
+    for place, part in parts:
         other = part.get('ignore_index', 255)
-        if other != ignored:
+        if other != dataset['ignore_index']:
             findings.error(
                 f'{split}_dataloader',
-                f'ignore_index is {ignored}, and {other} in {place}',
+                f'ignore_index is {dataset["ignore_index"]}, and {other} in '
+                f'{place}',
                 'Write the same in dataset, heads and evaluators.',
             )
-
-
-def _as_list(value: Any) -> list:
-    return value if isinstance(value, list) else [value] if value else []
 
 
 def iter_num_classes(node: Any, place: str) -> Iterator[tuple[str, int]]:
@@ -352,7 +353,8 @@ def _find_use(
             'LoadAnnotations loads no masks, and the model has a mask_head',
             'Write with_mask=True in it, or model.roi_head.mask_head=None.',
         )
-    masks |= any('segm' in str(e.get('metric')) for e in evaluators)
+    segm = any('segm' in str(e.get('metric')) for e in evaluators)
+    masks |= segm
     filters = {} if dataset.get('test_mode') else dataset.get('filter_cfg')
     filters = filters or {}
     path = _path(dataset, dataset.get('ann_file') or '')
@@ -368,6 +370,7 @@ def _find_use(
         classes,
         masks=masks,
         evaluated=any(not e.get('format_only') for e in evaluators),
+        segm=segm,
         trained=split == 'train',
         filter_empty=filters.get('filter_empty_gt', False),
         min_size=filters.get('min_size', 0),

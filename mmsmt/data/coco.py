@@ -33,6 +33,7 @@ class CocoUse:
         classes (Sequence[str]): Names of the classes, in the model's order.
         masks (bool): True if masks are loaded or evaluated.
         evaluated (bool): True if the metric reads the annotations.
+        segm (bool): True if it reads their masks.
         trained (bool): True if the model trains on them.
         filter_empty (bool): True if images without objects are dropped.
         min_size (int): Shorter side of the smallest image kept, in pixels.
@@ -41,6 +42,7 @@ class CocoUse:
     classes: Sequence[str]
     masks: bool = False
     evaluated: bool = False
+    segm: bool = False
     trained: bool = False
     filter_empty: bool = False
     min_size: int = 0
@@ -163,7 +165,7 @@ class _Checker:
             self.names.get(note.get('category_id')) for note in annotations
         )
         for name, number in Counter(self.names.values()).items():
-            if number > 1:
+            if number > 1 and name in classes:
                 ids = [i for i, other in self.names.items() if other == name]
                 self._error(
                     f"{number} categories have the name '{name}' (ids "
@@ -395,7 +397,7 @@ class _Checker:
             return
         if self.use.masks:
             fault = describe_mask_fault(
-                note.get('segmentation'), image, self.use.evaluated
+                note.get('segmentation'), image, self.use.segm
             )
             if fault:
                 self._fault(fault, self._label(number, note))

@@ -49,6 +49,32 @@ def iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:
     yield from [evaluators] if isinstance(evaluators, dict) else evaluators
 
 
+def iter_schedulers(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
+    """Yield the keys and settings of schedulers, of several optimizers too."""
+    todo = [('param_scheduler', cfg.get('param_scheduler'))]
+    while todo:
+        place, value = todo.pop(0)
+        if isinstance(value, (list, tuple)):
+            todo[:0] = [(f'{place}.{i}', x) for i, x in enumerate(value)]
+        elif isinstance(value, Mapping) and value.get('type'):
+            yield place, value
+        elif isinstance(value, Mapping):
+            todo[:0] = [(f'{place}.{key}', x) for key, x in value.items()]
+
+
+def list_heads(model: Mapping, key: str) -> list[Mapping]:
+    """Return a model's heads of a key: one, several or none."""
+    heads = model.get(key) or []
+    return list(heads) if isinstance(heads, (list, tuple)) else [heads]
+
+
+def has_constructor(cfg: Config) -> bool:
+    """Return whether another class than mmengine's builds the optimizer."""
+    kind = (cfg.get('optim_wrapper') or {}).get('constructor')
+    name = str(getattr(kind, '__name__', kind)).split('.')[-1]
+    return kind is not None and name != 'DefaultOptimWrapperConstructor'
+
+
 def find_class(cfg: Mapping, registry: Registry = DATASETS) -> Any:
     """Return the class of a config's ``type``, None if it is unknown.
 

@@ -20,6 +20,8 @@ Header = tuple[Fault | None, tuple[int, int] | None]
 """Fault of a file, and its displayed height and width in pixels."""
 ORIENTATION = 0x0112
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+OTHERS = ('.heic', '.heif', '.avif', '.jfif', '.gif', '.jp2')
+"""Suffixes of images that are left out."""
 ENDS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
 """Bytes near the end of a whole file, by format."""
 SIZES = {'WEBP': (4, 8), 'BMP': (2, 0)}

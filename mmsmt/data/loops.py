@@ -8,7 +8,12 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.registry import OPTIMIZERS
 
-from .configured import find_class, type_name
+from .configured import (
+    find_class,
+    iter_schedulers,
+    list_heads,
+    type_name,
+)
 from .findings import Findings
 
 SAVING = 'default_hooks.checkpoint'
@@ -86,6 +91,22 @@ def count_iterations(cfg: Config, images: int) -> int | None:
         cfg (Config): The config.
         images (int): Number of training images in its files.
     """
+    share = count_share(cfg, images)
+    if share is None:
+        return None
+    loader = cfg.train_dataloader
+    if loader.get('drop_last'):
+        return share // loader.batch_size
+    return math.ceil(share / loader.batch_size)
+
+
+def count_share(cfg: Config, images: int) -> int | None:
+    """Return the images of an epoch in a process, None if not known.
+
+    Args:
+        cfg (Config): The config.
+        images (int): Number of training images in its files.
+    """
     loader = cfg.get('train_dataloader') or {}
     dataset = loader.get('dataset') or {}
     while dataset.get('dataset'):
@@ -94,46 +115,49 @@ def count_iterations(cfg: Config, images: int) -> int | None:
         elif type_name(dataset) != 'MultiImageMixDataset':
             return None
         dataset = dataset['dataset']
-    batch = loader.get('batch_size')
-    if not _is_count(batch) or loader.get('batch_sampler', {}).get(
-        'drop_last'
+    batch_sampler = loader.get('batch_sampler') or {}
+    whole = not dataset.get('datasets') and dataset.get('indices') is None
+    if (
+        not whole
+        or not _is_count(loader.get('batch_size'))
+        or type_name(loader.get('sampler') or {}) != 'DefaultSampler'
+        or batch_sampler.get('drop_last')
     ):
         return None
-    share = math.ceil(images / get_world_size())
-    if loader.get('drop_last'):
-        return share // batch
-    return math.ceil(share / batch)
+    return math.ceil(images / get_world_size())
 
 
 def _check_single_images(
     cfg: Config, images: int | None, findings: Findings
 ) -> None:
     """Check that no batch of a head with pooling has one image only."""
-    heads = (cfg.get('model') or {}).get('decode_head') or []
-    for head in heads if isinstance(heads, list) else [heads]:
+    for head in list_heads(cfg.get('model') or {}, 'decode_head'):
         norm = type_name(head.get('norm_cfg') or {})
-        shared = norm == 'SyncBN' and get_world_size() > 1
-        if type_name(head) not in POOLING or 'BN' not in norm or shared:
+        scales = head.get('pool_scales', (1,))
+        if type_name(head) not in POOLING or 1 not in scales:
+            continue
+        if 'BN' not in norm or norm == 'SyncBN' and get_world_size() > 1:
             continue
         loader = cfg.get('train_dataloader') or {}
         batch = loader.get('batch_size')
-        endless = type_name(loader.get('sampler') or {}) in ENDLESS
+        share = count_share(cfg, images) if images else None
         if batch == 1:
             text = 'batch_size is 1'
         elif (
-            images
-            and _is_count(batch)
-            and not endless
+            share
             and not loader.get('drop_last')
-            and math.ceil(images / get_world_size()) % batch == 1
+            and share % loader.batch_size == 1
         ):
-            text = f'the last batch of {images} images has one'
+            text = f'the last batch of {share} images has one'
         else:
             continue
-        findings.error(
+        # With several processes SyncBN takes the values of all.
+        report = findings.warn if norm == 'SyncBN' else findings.error
+        report(
             'train_dataloader',
             f'{text}, and {type_name(head)} normalizes maps of one pixel, '
-            'which takes two values or more',
+            'which takes two values or more'
+            + (', of all processes' if norm == 'SyncBN' else ''),
             'Write batch_size=2, drop_last=True, or '
             "norm_cfg=dict(type='GN', num_groups=32) in the heads.",
         )
@@ -206,14 +230,13 @@ def _check_schedule(
         steps (int | None): Iterations of an epoch, if they are known.
         findings (Findings): Extended in place.
     """
-    schedulers = cfg.get('param_scheduler') or []
-    if isinstance(schedulers, Mapping):
-        schedulers = [schedulers]
     unit = 'epoch' if counts_epochs else 'iteration'
     ends = []
-    for number, scheduler in enumerate(schedulers):
+    for key, scheduler in iter_schedulers(cfg):
         name = type_name(scheduler)
-        place = f'param_scheduler.{number} ({name})'
+        place = f'{key} ({name})'
+        if scheduler.get('convert_to_iter_based') and not counts_epochs:
+            continue  # by the length of an epoch
         by_epoch = scheduler.get('by_epoch', True)
         if by_epoch and not counts_epochs:
             findings.error(
@@ -259,7 +282,7 @@ def _check_iterations(
     if not late:
         return
     begin = scheduler.get('begin', 0)
-    share = max(0, total - begin) / (max(late) - begin)
+    share = max(0, total - begin) / max(1, max(late) - begin)
     findings.warn(
         place,
         f'iteration {", ".join(map(str, late))} is never reached: the run '

@@ -100,7 +100,7 @@ def check_segmentation(
     faults = [fault for fault, _ in looks]
     report_faults(where, files, faults, findings)
     if not any(faults):
-        values.report(where, findings, split == 'train')
+        values.report(where, findings)
     absent = [x for x in classes if not summary.objects[x]]
     if absent and len(absent) < len(classes):
         findings.warn(
@@ -152,6 +152,24 @@ def look_at_pair(
     return None, result
 
 
+def check_contrast(data: Summary, findings: Findings) -> None:
+    """Report training masks of one class, whatever is ignored beside it.
+
+    Args:
+        data (Summary): Contents of all training datasets.
+        findings (Findings): Extended in place.
+    """
+    present = [name for name, count in data.objects.items() if count]
+    if len(present) == 1 and not findings.errors:
+        findings.error(
+            'train_dataloader',
+            f'every pixel is of the class {present[0]!r} or is ignored: a '
+            'model that always answers it has no loss',
+            'Give the background a class of its own, the first of metainfo, '
+            'with reduce_zero_label=False.',
+        )
+
+
 class _Values:
     """Values of masks, and the class or the fault that each is."""
 
@@ -183,8 +201,8 @@ class _Values:
                 self.examples.setdefault(value, []).append(f"'{file}'")
         return sorted(present)
 
-    def report(self, where: str, findings: Findings, trained: bool) -> None:
-        """Report values that are no class, and masks without a contrast."""
+    def report(self, where: str, findings: Findings) -> None:
+        """Report values that are no class."""
         n, values = len(self.classes), set(self.pixels)
         first = int(self.reduced)
         allowed = f'{first} to {n + first - 1}'
@@ -200,17 +218,6 @@ class _Values:
                 f'ignored: {"one class" if both else "nothing"} is left to '
                 'train',
                 f'Write {allowed} for {summarize(self.classes, 4)}.',
-            )
-            return
-        labels = {self.table[v] for v in values} - {self.ignored}
-        if trained and len(labels) == 1 and not self.examples:
-            findings.error(
-                where,
-                f'every pixel is of the class '
-                f'{self.classes[labels.pop()]!r} or is ignored: a model that '
-                'always answers it has no loss',
-                'Give the background a class of its own, the first of '
-                'metainfo, with reduce_zero_label=False.',
             )
             return
         for value, files in sorted(self.examples.items()):

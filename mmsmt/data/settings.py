@@ -12,7 +12,13 @@ from mmengine.runner import Runner
 
 from mmsmt.weights.reading import summarize
 
-from .configured import find_class, iter_evaluators, type_name
+from .configured import (
+    find_class,
+    has_constructor,
+    iter_evaluators,
+    iter_schedulers,
+    type_name,
+)
 from .findings import Findings
 
 COCO_ITEMS = ('', '_50', '_75', '_s', '_m', '_l')
@@ -82,13 +88,9 @@ def _check_plateau(
     cfg: Config, names: list[str] | None, findings: Findings
 ) -> None:
     """Check the metric that ends a plateau."""
-    schedulers = cfg.get('param_scheduler') or []
-    if isinstance(schedulers, dict):
-        schedulers = [schedulers]
-    for number, scheduler in enumerate(schedulers):
+    for place, scheduler in iter_schedulers(cfg):
         if not type_name(scheduler).startswith('ReduceOnPlateau'):
             continue
-        place = f'param_scheduler.{number}'
         if not cfg.get('val_dataloader'):
             text = 'it waits for a validation, and the config has none'
             findings.error(place, text)
@@ -100,8 +102,7 @@ def _check_plateau(
 def _check_multipliers(cfg: Config, findings: Findings) -> None:
     """Check the names of paramwise_cfg, which mmengine does not."""
     wrapper = cfg.get('optim_wrapper') or {}
-    kind = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
-    if kind != 'DefaultOptimWrapperConstructor':
+    if has_constructor(cfg):
         return
     given = wrapper.get('paramwise_cfg') or {}
     parts: list[tuple[str, dict, Sequence[str]]]
@@ -109,26 +110,31 @@ def _check_multipliers(cfg: Config, findings: Findings) -> None:
     parts += [
         (f'.custom_keys.{key}', value, ('lr_mult', 'decay_mult'))
         for key, value in (given.get('custom_keys') or {}).items()
+        if isinstance(value, dict)
     ]
     for place, settings, known in parts:
         for name in set(settings) - set(known):
             if place and not name.endswith('mult') and '_mul' not in name:
                 continue  # an option of the optimizer's parameter group
             near = difflib.get_close_matches(name, known, 1)
-            findings.error(
+            report = findings.error if near else findings.warn
+            report(
                 f'optim_wrapper.paramwise_cfg{place}',
                 f'nothing reads {name!r}',
-                f'Write {(near or known)[0]!r}.',
+                f'Write {near[0]!r}.' if near else '',
             )
 
 
 def _check_topk(cfg: Config, findings: Findings) -> None:
     """Check that a classifier has as many classes as a metric ranks."""
     model = cfg.get('model') or {}
-    number = (model.get('head') or {}).get('num_classes')
+    head = model.get('head')
+    number = head.get('num_classes') if isinstance(head, dict) else None
     for split in ('val', 'test'):
         for evaluator in iter_evaluators(cfg, split):
-            topk = evaluator.get('topk', 1)
+            if type_name(evaluator) != 'Accuracy':
+                continue
+            topk = evaluator.get('topk') or 1
             most = topk if isinstance(topk, int) else max(topk)
             if isinstance(number, int) and most > number:
                 findings.error(
@@ -186,10 +192,10 @@ def _find_receiver(kind: Any, hook: dict) -> Any:
         return Runner.save_checkpoint
     if not issubclass(kind, EMAHook):
         return None
-    with MODELS.switch_scope_and_registry(None) as registry:
-        average = registry.get(
-            hook.get('ema_type', 'ExponentialMovingAverage')
-        )
+    average = hook.get('ema_type', 'ExponentialMovingAverage')
+    if isinstance(average, str):
+        with MODELS.switch_scope_and_registry(None) as registry:
+            average = registry.get(average)
     return average and average.__init__
 
 

@@ -15,10 +15,13 @@ from mmsmt.weights.reading import summarize
 from .configured import iter_datasets
 from .findings import Findings
 
-READ = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'} | {
+READ = {*inspect.signature(Runner.__init__).parameters} - {
+    'self',
+    'cfg',
+    'launcher',
+} | {
     'activation_checkpointing',
     'compile',
-    'custom_imports',
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
@@ -38,6 +41,7 @@ BEFORE = {
     'default_hooks.checkpoint.save_best',
     'fp16': 'the option --amp',
     'log_config': 'default_hooks.logger',
+    'launcher': 'the option --launcher',
     'lr_config': 'param_scheduler',
     'optimizer': 'optim_wrapper.optimizer',
     'optimizer_config': 'optim_wrapper.clip_grad',
@@ -51,7 +55,7 @@ MOST = 3
 """Places that a message names."""
 
 
-def explain_option(cfg: Config, key: str) -> str | None:
+def explain_option(cfg: Config, key: str) -> tuple[str, bool]:
     """Say why an option that overrides a setting would have no effect.
 
     Args:
@@ -59,30 +63,28 @@ def explain_option(cfg: Config, key: str) -> str | None:
         key (str): The setting, such as ``train_cfg.max_epochs``.
 
     Returns:
-        str | None: The reason and what to write, None if it has an effect.
+        tuple[str, bool]: The reason and what to write, '' if it has an effect;
+        and whether that is certain: code of one's own may read any setting.
     """
     root = key.split('.')[0]
     if root in READ:
-        return None
+        return '', True
+    if root in BEFORE:
+        return f'nothing reads {key}: it is {BEFORE[root]} now', True
     if root == 'data_root':
-        return f'nothing reads {key}: give --data-root DIR'
+        return f'nothing reads {key}: give --data-root DIR', True
+    if root == 'custom_imports':
+        return 'modules are imported before: write it into the file', True
     if root not in cfg:
-        return f'nothing reads {key}: {_replacement(root)}'
+        near = difflib.get_close_matches(root, sorted(READ), 1)
+        if near:
+            return f'nothing reads {key}: did you mean {near[0]}?', True
+        return f'neither the config nor mmengine has {root}', False
     text = f'{root} is a variable of the config, which was read before'
     places = [place for place, _ in find_places(cfg, root)]
     if places:
-        return f'{text}: set {summarize(places, MOST)}'
-    return f'{text}: set what is made of it, or change the file'
-
-
-def _replacement(name: str) -> str:
-    """Return what to write in place of an unknown name."""
-    if name in BEFORE:
-        return f'it is {BEFORE[name]} now'
-    near = difflib.get_close_matches(name, sorted(READ), 1)
-    if near:
-        return f'did you mean {near[0]}?'
-    return 'neither the config nor mmengine has it'
+        return f'{text}: set {summarize(places, MOST)}', True
+    return f'{text}: what was made of it keeps its value', False
 
 
 def find_places(cfg: Config, name: str) -> list[tuple[str, Any]]:
@@ -139,8 +141,8 @@ def check_variables(cfg: Config, findings: Findings) -> None:
     assigned = {
         target.id: node.lineno
         for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for target in getattr(node, 'targets', None) or [node.target]
         if isinstance(target, ast.Name)
     }
     derived = '_base_' in assigned or 'read_base()' in text
@@ -159,7 +161,7 @@ def check_variables(cfg: Config, findings: Findings) -> None:
             findings.warn(
                 where, f'nothing reads {name}', f'It is {BEFORE[name]} now.'
             )
-        elif places and all(value != cfg[name] for _, value in places):
+        elif places and not any(same(x, cfg[name]) for _, x in places):
             shown = [
                 f'{place} is still {value!r}'
                 if isinstance(value, (bool, int, float, str))
@@ -173,6 +175,14 @@ def check_variables(cfg: Config, findings: Findings) -> None:
                 'the new value.',
             )
         elif near and not name.endswith('_pipeline'):
-            findings.error(
+            findings.warn(
                 where, f'nothing reads {name}', f'Did you mean {near[0]}?'
             )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two settings are equal, as far as that can be told."""
+    try:
+        return bool(one == other)
+    except ValueError:  # arrays
+        return True

@@ -1,5 +1,6 @@
 """After training: predict on images and videos."""
 
-from .predictor import Prediction, Predictor
+from .prediction import Prediction
+from .predictor import Predictor
 
 __all__ = ['Prediction', 'Predictor']

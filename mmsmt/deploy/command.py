@@ -18,8 +18,9 @@ from itertools import islice
 from pathlib import Path
 
 from mmsmt.data.findings import Findings
-from mmsmt.data.images import report_faults
+from mmsmt.data.images import DEEP, report_faults
 from mmsmt.data.parallel import show_progress
+from mmsmt.errors import UsageError, UserError
 from mmsmt.launch.config import add_cfg_options, load_config, positive
 from mmsmt.runs.files import require_new_folder
 
@@ -28,6 +29,7 @@ from .results import Results
 from .sources import (
     Picture,
     PictureError,
+    Video,
     count,
     find_pictures,
     iter_pictures,
@@ -93,9 +95,17 @@ def main(args: argparse.Namespace) -> None:
     """Run ``predict``."""
     out: Path = args.out
     require_new_folder(out)
+    places = (out.resolve(), *out.resolve().parents)
+    inside = [x for x in args.sources if Path(x).resolve() in places]
+    if inside:
+        raise UsageError(
+            f"--out must be outside of '{inside[0]}', whose pictures the next "
+            'run would read with it'
+        )
     cfg = load_config(args.config, cfg_options=args.cfg_options)
     # Before the model is built: a wrong source is reported at once.
-    found = find_pictures(args.sources, find_reader(cfg))
+    reader = find_reader(cfg)
+    found = find_pictures(args.sources, reader)
     total = count(found)
     predictor = Predictor(
         cfg, args.checkpoint, device=args.device, amp=args.amp
@@ -120,11 +130,17 @@ def main(args: argparse.Namespace) -> None:
         args.batch,
         skip=lambda picture, error: skipped.append((picture, error)),
     )
-    with closing(results), suppress(KeyboardInterrupt):  # ends a camera's
-        for number, prediction in show_progress(
-            stream, total, 'Predicting', few=0
-        ):
-            results.add(number, prediction)
+    try:
+        with closing(results), suppress(KeyboardInterrupt):  # ends a camera's
+            for number, prediction in show_progress(
+                stream, total, 'Predicting', few=0
+            ):
+                results.add(number, prediction)
+    except OSError as error:
+        raise UserError(
+            f"'{out}' cannot be written: {error.strerror or error}. It has "
+            f'the results of {sum(results.counts.values())} pictures or fewer.'
+        ) from error
     _report(results, time.perf_counter() - begin)
     findings = Findings()
     report_faults(
@@ -133,10 +149,19 @@ def main(args: argparse.Namespace) -> None:
         [error.fault for _, error in skipped],
         findings,
     )
+    if reader.deep:
+        findings.warn('sources', f'{len(reader.deep)} {DEEP}', reader.deep[0])
+    lost = [x for x in found if isinstance(x, Video) and x.lost]
+    for video in lost:
+        findings.error(
+            video.source,
+            f'its last {video.lost} of {video.length} frames cannot be read',
+        )
+    for finding in findings:
+        print(finding, file=sys.stderr)
     if skipped:
-        for finding in findings:
-            print(finding, file=sys.stderr)
         print(f'{len(skipped)} pictures were left out.', file=sys.stderr)
+    if skipped or lost:
         raise SystemExit(1)
 
 

@@ -6,7 +6,6 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,7 +16,6 @@ from mmengine.dataset import default_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner.amp import autocast
-from PIL import Image
 
 from mmsmt.data.check import check_num_classes, find_classes
 from mmsmt.data.configured import (
@@ -37,6 +35,7 @@ from mmsmt.models.smt import SMT
 from mmsmt.runtimes.model import use_exported
 from mmsmt.weights import read_classes
 
+from .prediction import Prediction
 from .sources import (
     Picture,
     PictureError,
@@ -47,92 +46,10 @@ from .sources import (
 
 THRESHOLD = 0.3
 """Score from which objects are kept, as in the hosts' pictures."""
-BEST = 5
-"""Classes of an image that are given, the likeliest first."""
 
 
 class PredictError(UserError):
     """Error for a config or a checkpoint that cannot predict."""
-
-
-@dataclass
-class Prediction:
-    """Hold the objects or classes that a model finds in a picture.
-
-    Args:
-        name (str): Relative path of the picture.
-        image (np.ndarray): Its (H, W, 3) uint8 pixels, in BGR order.
-        sample (BaseDataElement): The host's data sample.
-        predictor (Predictor): The one that made it.
-        video (Video, optional): The one that the picture is a frame of.
-    """
-
-    name: str
-    image: np.ndarray
-    sample: Any
-    predictor: 'Predictor'
-    video: Any = None
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Class numbers: (N,) of objects, or the :data:`BEST` of an image."""
-        if self.predictor.task == 'classification':
-            scores = self.sample.pred_score
-            best = scores.topk(min(BEST, scores.numel())).indices
-            return best.cpu().numpy()
-        return self._objects().labels.cpu().numpy()
-
-    @property
-    def scores(self) -> np.ndarray:
-        """Scores from 0 to 1, of :attr:`labels`."""
-        if self.predictor.task == 'classification':
-            scores = self.sample.pred_score.float().cpu().numpy()
-            return scores[self.labels]
-        return self._objects().scores.float().cpu().numpy()
-
-    @property
-    def names(self) -> list[str]:
-        """Class names, of :attr:`labels`."""
-        return [self.predictor.classes[label] for label in self.labels]
-
-    @property
-    def boxes(self) -> np.ndarray:
-        """(N, 4) corners x1, y1, x2, y2 of objects, in pixels."""
-        return self._objects().bboxes.float().cpu().numpy().reshape(-1, 4)
-
-    @property
-    def masks(self) -> np.ndarray | None:
-        """(N, H, W) bool masks of objects, None if the model has none."""
-        masks = self._objects().get('masks')
-        return None if masks is None else np.asarray(_to_numpy(masks), bool)
-
-    @property
-    def class_map(self) -> np.ndarray:
-        """(H, W) class number of each pixel, by segmentation."""
-        return _to_numpy(self.sample.pred_sem_seg.data[0])
-
-    def draw(self) -> Image.Image:
-        """Draw it on the picture, by the host's visualizer."""
-        return Image.fromarray(self.predictor.draw(self))
-
-    def show(self) -> None:
-        """Open the drawing in the system's viewer."""
-        self.draw().show()
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Save the drawing in a file."""
-        self.draw().save(path)
-
-    def _objects(self) -> Any:
-        if self.predictor.task != 'detection':
-            raise AttributeError(
-                f'A {self.predictor.task} model predicts no boxes.'
-            )
-        return self.sample.pred_instances
-
-
-def _to_numpy(value: Any) -> np.ndarray:
-    return value.cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
 
 
 class Predictor:
@@ -241,7 +158,7 @@ class Predictor:
             threshold (float): Score from which objects are kept.
             batch (int): Images of one size that are computed together.
             skip (Callable, optional): Called with a picture that cannot be
-                read; without it, that is an error.
+                read or needs too much memory; without it, that is an error.
 
         Yields:
             tuple[int, Prediction]: Number of the picture, and its prediction.
@@ -260,16 +177,19 @@ class Predictor:
             group.append((number, picture, image, data))
             if len(group) >= batch:
                 del waiting[tuple(data['inputs'].shape)]
-                yield from self._compute(group, threshold)
+                yield from self._compute(group, threshold, skip)
             elif sum(map(len, waiting.values())) >= 4 * batch:
                 size = next(iter(waiting))  # of the longest wait
-                yield from self._compute(waiting.pop(size), threshold)
+                yield from self._compute(waiting.pop(size), threshold, skip)
         for group in waiting.values():
-            yield from self._compute(group, threshold)
+            yield from self._compute(group, threshold, skip)
 
     def draw(self, prediction: Prediction) -> np.ndarray:
         """Draw a prediction; return (H, W, 3) pixels in RGB order."""
-        image = np.ascontiguousarray(prediction.image[..., ::-1])
+        image = prediction.image
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, -1)
+        image = np.ascontiguousarray(image[..., ::-1])
         visualizer = self._visualizer
         if self.task == 'classification':
             visualizer.visualize_cls(
@@ -328,18 +248,39 @@ class Predictor:
         return collate(items)
 
     def _compute(
-        self, group: list, threshold: float
+        self, group: list, threshold: float, skip: Callable | None
     ) -> Iterator[tuple[int, Prediction]]:
         data = self.collate([item[-1] for item in group])
-        with self._autocast():
-            samples = self._inferencer.forward(data)
+        try:
+            with self._autocast():
+                samples = self._inferencer.forward(data)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_of_memory(error) or skip is None:
+                raise
+            for _, picture, image, _ in group:
+                height, width = image.shape[:2]
+                skip(
+                    picture,
+                    PictureError(
+                        'images need more memory than there is',
+                        f' ({width}x{height})',
+                    ),
+                )
+            return
         for (number, picture, image, _), sample in zip(group, samples):
             if self.task == 'detection':
                 objects = sample.pred_instances
                 sample.pred_instances = objects[objects.scores >= threshold]
             yield (
                 number,
-                Prediction(picture.name, image, sample, self, picture.video),
+                Prediction(
+                    picture.name,
+                    image,
+                    sample,
+                    self,
+                    picture.video,
+                    picture.source,
+                ),
             )
 
     def _autocast(self) -> Any:
@@ -357,6 +298,12 @@ class Predictor:
 
             found = self._inferencer.visualizer = UniversalVisualizer()
         return found
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(
+        error, (MemoryError, torch.cuda.OutOfMemoryError)
+    ) or 'allocate memory' in str(error)
 
 
 def sorted_by_picture(

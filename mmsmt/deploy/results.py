@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmsmt.runs.files import write_text
 
-from .predictor import BEST, Prediction
+from .prediction import BEST, Prediction
 from .sources import SourceError, Video
 
 WRITABLE = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -66,7 +66,7 @@ class Results:
         else:
             best = zip(prediction.names, prediction.scores)
             cells = [x for name, p in best for x in (name, f'{p:.4f}')]
-            self._rows[number] = [prediction.name, *cells]
+            self._rows[number] = [prediction.name, *cells, prediction.source]
             self.objects[prediction.names[0]] += 1
         if self.pictures:
             self._write_picture(prediction)
@@ -89,7 +89,10 @@ class Results:
     def _add_objects(self, number: int, prediction: Prediction) -> None:
         height, width = prediction.image.shape[:2]
         self._images[number] = dict(
-            file_name=prediction.name, height=height, width=width
+            file_name=prediction.name,
+            height=height,
+            width=width,
+            source=prediction.source,
         )
         self._notes[number] = list(_make_notes(prediction))
         self.objects.update(prediction.names)
@@ -118,7 +121,7 @@ class Results:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, 'w', newline='', encoding='utf-8') as file:
             writer = csv.writer(file)
-            writer.writerow(['file', *header])
+            writer.writerow(['file', *header, 'source'])
             writer.writerows(self._rows[key] for key in sorted(self._rows))
 
     def _write_class_map(self, prediction: Prediction) -> None:
@@ -147,7 +150,11 @@ class Results:
             path = path.with_suffix('.png')
         path.parent.mkdir(parents=True, exist_ok=True)
         _, data = cv2.imencode(path.suffix, np.ascontiguousarray(pixels))
-        path.write_bytes(data.tobytes())  # imwrite fails in silence
+        try:
+            path.write_bytes(data.tobytes())  # imwrite fails in silence
+        except OSError:
+            path.unlink(missing_ok=True)  # room for the other files
+            raise
 
     def _write_frame(self, video: Video, pixels: np.ndarray) -> None:
         """Append a frame; they come in order, as all have one size."""

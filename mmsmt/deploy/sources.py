@@ -4,7 +4,7 @@ import glob
 import os
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,8 @@ TIMEOUT = 30
 """Seconds that a server may be silent."""
 FRAMES = 25.0
 """Frames per second of a video that does not say."""
+WHOLE = 0.9
+"""Share of its frames that a whole video has, as their number is rough."""
 
 
 class SourceError(UserError):
@@ -49,7 +51,8 @@ class Picture:
     Args:
         name (str): Relative path of its results, with the input's suffix.
         source (str): File, URL, or frame, for messages.
-        read (Callable): Returns its (H, W, 3) uint8 pixels, in BGR order.
+        read (Callable): Returns its (H, W, 3) uint8 pixels, in BGR order, or
+            (H, W) grey ones.
         video (Video, optional): The one it is a frame of.
     """
 
@@ -68,12 +71,16 @@ class Video:
         source (str | int): File, URL or number of the camera.
         length (int): Number of frames, 0 if unknown.
         rate (float): Frames per second.
+        grey (bool): Yield (H, W) frames.
+        lost (int): Frames that could not be read at its end.
     """
 
     name: str
     source: str | int
     length: int = 0
     rate: float = FRAMES
+    grey: bool = False
+    lost: int = 0
 
     def open(self) -> Any:
         """Open it, and set its length and rate.
@@ -104,6 +111,8 @@ class Video:
                 if not found:
                     break
                 number += 1
+                if self.grey:
+                    frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
                 yield Picture(
                     f'{self.name}/{number:06d}.jpg',
                     f'{self.source} frame {number}',
@@ -114,6 +123,8 @@ class Video:
             capture.release()
         if not number:
             raise SourceError(f"'{self.source}' has no frame.")
+        if number < WHOLE * self.length:  # which is an estimate
+            self.lost = self.length - number
 
 
 @dataclass
@@ -123,13 +134,15 @@ class Reader:
     Args:
         color (str): Flag of ``mmcv.imfrombytes``.
         backend (str, optional): Library that decodes.
+        deep (list[str]): Files with 16 bits per channel, as they were read.
     """
 
     color: str = 'color'
     backend: str | None = 'cv2'
+    deep: list[str] = field(default_factory=list)
 
     def __call__(self, data: bytes) -> np.ndarray:
-        """Return (H, W, 3) pixels in BGR order.
+        """Return (H, W, 3) pixels in BGR order, or (H, W) grey ones.
 
         Raises:
             PictureError: It is no whole image.
@@ -168,11 +181,28 @@ def find_pictures(
     """
     found: list[Picture | Video] = []
     names: set[str] = set()
-    for source in map(str, sources):
-        for name, place in _expand(source):
-            name = _make_unique(name, names)
-            found.append(_make(name, place, reader))
+    items = [item for source in map(str, sources) for item in _expand(source)]
+    for name, place in _tell_apart(items):
+        found.append(_make(_make_unique(name, names), place, reader))
     return found
+
+
+def _tell_apart(
+    items: list[tuple[str, str | int]],
+) -> list[tuple[str, str | int]]:
+    """Name files by their path from their common folder, if names repeat."""
+    stems = [os.path.splitext(name)[0] for name, _ in items]
+    files = [p for _, p in items if isinstance(p, str) and os.path.isfile(p)]
+    if len(set(stems)) == len(stems) or len(set(files)) < 2:
+        return items
+    paths = {file: Path(file).absolute() for file in files}
+    root = os.path.commonpath([path.parent for path in paths.values()])
+    return [
+        (paths[place].relative_to(root).as_posix(), place)
+        if isinstance(place, str) and place in paths
+        else (name, place)
+        for name, place in items
+    ]
 
 
 def count(found: Sequence[Picture | Video]) -> int | None:
@@ -265,12 +295,13 @@ def _make_unique(name: str, names: set[str]) -> str:
 
 
 def _make(name: str, place: str | int, reader: Reader) -> Picture | Video:
+    grey = reader.color.startswith('gray')
     if isinstance(place, int):
-        return Video(name, place)
+        return Video(name, place, grey=grey)
     parts = urlparse(place)
     path = parts.path if parts.scheme in ('http', 'https') else place
     if parts.scheme in STREAMS or path.lower().endswith(VIDEOS):
-        return Video(name, place)
+        return Video(name, place, grey=grey)
     if parts.scheme in ('http', 'https'):
         return Picture(name, place, lambda: reader(_fetch(place)))
     return Picture(name, place, lambda: _read(place, reader))
@@ -284,6 +315,8 @@ def _read(path: str, reader: Reader) -> np.ndarray:
     fault = find_fault(path)
     if fault and fault[0] != DEEP:
         raise PictureError(*fault)
+    if fault:
+        reader.deep.append(path)
     return reader(Path(path).read_bytes())
 
 

@@ -9,6 +9,7 @@ fail or train something wrong. Training, testing and rehearsals run it too.
 
 import argparse
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -16,6 +17,7 @@ from mmsmt.data.check import check_config
 from mmsmt.data.configured import SPLITS
 from mmsmt.data.findings import Findings
 from mmsmt.data.summary import Summary, format_summaries
+from mmsmt.runtimes.files import find_format, open_runtime
 from mmsmt.weights import read_classes
 from mmsmt.weights.reading import summarize
 
@@ -78,11 +80,16 @@ def check_classes_of(
     """Compare the classes of a checkpoint with those of the data.
 
     Args:
-        checkpoint (str): The file, of mmengine.
+        checkpoint (str): The file, of mmengine or of ``mmsmt export``.
         summaries (Mapping[str, Summary]): Contents by split.
         findings (Findings): Extended in place.
     """
-    before = read_classes(checkpoint)
+    exported = bool(find_format(Path(checkpoint)))
+    before: tuple[str, ...] | None
+    if exported:  # its number of classes is nowhere else
+        before = tuple(open_runtime(Path(checkpoint)).description.classes)
+    else:
+        before = read_classes(checkpoint)
     named = [data.classes for data in summaries.values() if data.classes]
     if before is None or not named:
         return
@@ -96,5 +103,7 @@ def check_classes_of(
             f'it has the classes {names}, which are the same in another order',
             f'Write the classes in the order of the checkpoint: {before!r}.',
         )
+    elif exported and len(before) != len(now):
+        findings.error(checkpoint, f'it has the classes {names}')
     elif 'test' in summaries:
         findings.warn(checkpoint, f'it has the classes {names}')

@@ -160,9 +160,14 @@ def apply_options(cfg: Config, options: dict) -> None:
         LaunchError: An option cannot be applied or would have no effect.
     """
     for key, value in options.items():
-        reason = explain_option(cfg, key)
-        if reason:
+        reason, certain = explain_option(cfg, key)
+        if reason and certain:
             raise LaunchError(f'--cfg-options {key}={value}: {reason}.')
+        if reason:
+            print(
+                f'--cfg-options {key}={value}: {reason}. It has no effect, '
+                'unless code of your own reads it.'
+            )
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError) as error:

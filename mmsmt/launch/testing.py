@@ -9,6 +9,7 @@ from mmengine.evaluator import DumpResults
 
 from mmsmt.data.configured import iter_datasets
 from mmsmt.data.files import check_data_files
+from mmsmt.runs.files import require_new_folder
 from mmsmt.runtimes.files import find_format
 from mmsmt.runtimes.model import use_exported
 
@@ -20,7 +21,7 @@ from .config import (
     load_config_of,
     require_whole_checkpoint,
 )
-from .processes import build_runner
+from .processes import build_runner, launched_rank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,13 +96,14 @@ def prepare_testing(
         checkpoint (str): File or URL of a trained model, or a file that
             ``mmsmt export`` wrote.
         show (bool): Show pictures in a window.
-        show_dir (str, optional): Save pictures under this folder.
+        show_dir (str, optional): Save pictures under this folder, a new one.
         wait_time (float): Seconds to show each picture.
         tta (bool): Use the config's test-time augmentation.
         check (bool): Check the contents of the dataset.
 
     Raises:
         LaunchError: The checkpoint or a setting of the config is missing.
+        UserError: The folder for pictures has content.
         CheckpointError: The checkpoint cannot be read.
         DataError: A file of the dataset is missing, or it has faults.
         ExportError: The exported file cannot be read, or is of another task.
@@ -110,6 +112,8 @@ def prepare_testing(
         raise LaunchError(f"There is no checkpoint '{checkpoint}'.")
     if not cfg.get('test_dataloader'):
         raise LaunchError(f"'{cfg.filename}' has no test data.")
+    if show_dir and not launched_rank():
+        require_new_folder(Path(show_dir))  # pictures keep their names
     exported = bool(find_format(Path(checkpoint)))
     cfg.load_from, cfg.resume = None, False
     if not exported:
@@ -120,7 +124,7 @@ def prepare_testing(
     require_whole_checkpoint(cfg, True)
     check_data_files(cfg, ('test_dataloader',))
     if check:
-        check_data(cfg, ('test',), cfg.load_from)
+        check_data(cfg, ('test',), checkpoint if exported else cfg.load_from)
     if exported:
         use_exported(cfg, checkpoint)
     if show or show_dir:

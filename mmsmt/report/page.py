@@ -11,6 +11,7 @@ import numpy as np
 from mmsmt.analysis.paper import iter_smt_scores
 from mmsmt.data.configured import iter_evaluators, type_name
 from mmsmt.data.convert.pictures import colour_of
+from mmsmt.runs.files import hash_file
 from mmsmt.runs.records import PREDICTIONS
 
 from . import charts
@@ -266,6 +267,13 @@ def _analyze_detector(
                 'says where the data is now.'
             )
             return
+    known = (run.info.get('annotations') or {}).get(run.split) or {}
+    if known.get('sha256', '') not in ('', hash_file(annotations)):
+        part.notes.append(
+            f"'{annotations}' has changed since the run, whose predictions "
+            'are of the images and objects before: this part is left out.'
+        )
+        return
     found = analyze_detection(annotations, results, images)
     best_first = _sort(found.table, 'ap')
     columns = {'class': 'name', 'AP': 'ap', 'AP50': 'ap50'}

@@ -173,7 +173,7 @@ def fit_pipelines(cfg: Config, size: Sequence[int]) -> None:
     """Make a config's test images of one size.
 
     Those of detectors keep their proportions, and get a border on the right
-    or below.
+    or below. Those of classifiers are cropped as before, in proportion.
 
     Args:
         cfg (Config): The config, changed in place.
@@ -182,6 +182,16 @@ def fit_pipelines(cfg: Config, size: Sequence[int]) -> None:
     height, width = size
     for dataset in iter_datasets(cfg, 'test_dataloader'):
         pipeline = dataset.get('pipeline') or []
+        crops = [s for s in pipeline if type_name(s) == 'CenterCrop']
+        edges = [s for s in pipeline if type_name(s) == 'ResizeEdge']
+        if crops and edges:
+            before = crops[0].crop_size
+            before = before if isinstance(before, int) else min(before)
+            crops[0].crop_size = (width, height)
+            edges[0].scale = round(
+                edges[0].scale * max(width, height) / before
+            )
+            continue
         for number, step in enumerate(pipeline, 1):
             if type_name(step) != 'Resize':
                 continue

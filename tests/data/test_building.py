@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from support.configs import CONFIGS
@@ -40,7 +41,7 @@ FAULTS = {
     'dataset': (
         {'train_dataloader.dataset.img_prefix': 'train/'},
         'train_dataloader.dataset',
-        "unexpected keyword argument 'img_prefix'",
+        "CocoDataset has no argument 'img_prefix'",
     ),
     'transform': (
         {'train_dataloader.dataset.pipeline.3.flip_ratio': 0.5},
@@ -74,6 +75,38 @@ def test_faults(name):
     (finding,) = find(cfg)
     assert finding.error and finding.where == where
     assert words in finding.text
+
+
+@pytest.mark.one_stack
+def test_wrapped_datasets_and_loops_without_a_type():
+    cfg = copy.deepcopy(CONFIG)
+    step = dict(type='Mosaic', img_scale=(64, 64), size=3)
+    cfg.train_dataloader.dataset = dict(
+        type='MultiImageMixDataset',
+        dataset=cfg.train_dataloader.dataset,
+        pipeline=[step],
+    )
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=5, val_intervals=1)
+    loop, transform = find(cfg)
+    assert "no argument 'val_intervals'" in loop.text
+    assert transform.where == 'train_dataloader.dataset.pipeline.0 (Mosaic)'
+
+
+@pytest.mark.one_stack
+def test_what_other_classes_may_take():
+    """A constructor may take arguments out; a dataset may have any."""
+    cfg = copy.deepcopy(CONFIG)
+    cfg.optim_wrapper.optimizer.layer_decay_rate = 0.8
+    assert len(find(cfg)) == 1
+    cfg.optim_wrapper.constructor = 'LearningRateDecayOptimizerConstructor'
+    assert not find(cfg)
+
+    class Numbers(torch.utils.data.Dataset):
+        def __init__(self, root: str, **kwargs: int) -> None:
+            pass
+
+    cfg.train_dataloader.dataset = dict(type=Numbers, root='x', more=3)
+    assert not find(cfg)
 
 
 @pytest.mark.one_stack

@@ -43,11 +43,6 @@ ERRORS = {
         {'train_dataloader.sampler.type': 'InfiniteSampler'},
         'InfiniteSampler never ends an epoch',
     ),
-    'one image': (
-        ITERATIONS,
-        {'train_dataloader.batch_size': 1},
-        'batch_size is 1, and UPerHead normalizes maps of one pixel',
-    ),
     'schedule by epoch': (
         ITERATIONS,
         {'param_scheduler.1.by_epoch': True},
@@ -72,6 +67,11 @@ WARNINGS = {
         ITERATIONS,
         {'train_cfg.max_iters': 40_000},
         'iteration 160001 is never reached',
+    ),
+    'one image': (
+        ITERATIONS,
+        {'train_dataloader.batch_size': 1},
+        'batch_size is 1, and UPerHead normalizes maps of one pixel',
     ),
     'no checkpoint': (
         EPOCHS,
@@ -132,14 +132,43 @@ def test_iterations_of_epochs(images, settings, words):
     assert words in str(*findings) if words else not len(findings)
 
 
-def test_a_last_batch_of_one_image():
+@pytest.mark.parametrize(
+    ('number', 'settings', 'expected'),
+    [
+        (8, {}, 0),
+        (9, {}, 1),
+        (9, {'train_dataloader.drop_last': True}, 0),
+        (9, {'train_dataloader.sampler.type': 'InfiniteSampler'}, 0),
+        (9, {'train_dataloader.dataset.indices': 8}, 0),
+        (9, {'model.decode_head.pool_scales': (2, 3, 6)}, 0),
+        (9, {'train_dataloader.batch_sampler': None}, 1),
+    ],
+)
+def test_a_last_batch_of_one_image(number, settings, expected):
     cfg = copy.deepcopy(ITERATIONS)
-    for number, expected in ((8, 0), (9, 1)):
-        for sampler, alarm in (('DefaultSampler', 1), ('InfiniteSampler', 0)):
-            cfg.train_dataloader.sampler.type = sampler
-            findings = Findings()
-            check_loops(cfg, findings, number)
-            assert len(findings.errors) == expected * alarm
+    cfg.train_dataloader.sampler.type = 'DefaultSampler'
+    cfg.model.decode_head.norm_cfg.type = 'BN'
+    cfg.merge_from_dict(settings)
+    findings = Findings()
+    check_loops(cfg, findings, number)
+    assert len(findings.errors) == len(findings) == expected
+
+
+def test_schedules_of_two_optimizers():
+    cfg = copy.deepcopy(ITERATIONS)
+    schedulers = cfg.param_scheduler
+    other = copy.deepcopy(schedulers)
+    cfg.param_scheduler = dict(one=schedulers, two=other)
+    findings = Findings()
+    check_loops(cfg, findings)
+    assert not len(findings)
+    cfg.param_scheduler.two[1].by_epoch = True
+    check_loops(cfg, findings)
+    (finding,) = findings
+    assert finding.where.startswith('param_scheduler.two.1 (PolyLR)')
+    cfg.param_scheduler.two[1].convert_to_iter_based = True
+    check_loops(cfg, findings)
+    assert len(findings) == 1
 
 
 def test_repeated_images():

@@ -301,6 +301,20 @@ def test_one_class_in_all_masks(root, reduced):
     assert f"every pixel is of the class '{name}'" in errors(cfg)
 
 
+def test_a_dataset_of_background_beside_another(root):
+    cfg = make_config(root)
+    one = cfg.train_dataloader.dataset
+    other = copy.deepcopy(one)
+    other.data_prefix = dict(img_path='images/val', seg_map_path='masks/val')
+    for path in root.glob('masks/train/*.png'):
+        edit(path, lambda x: 0 * x)
+    assert 'every pixel is of the class' in errors(cfg)
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[one, other]
+    )
+    assert 'every pixel' not in errors(cfg)
+
+
 def test_images_of_another_suffix_are_a_warning(root):
     for i in range(4):
         path = root / f'images/train/{i}.jpg'

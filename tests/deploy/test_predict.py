@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from support.trained import CLASSES, write_model
 
 from mmsmt.deploy import Predictor
 from mmsmt.deploy.predictor import PredictError
+from mmsmt.deploy.sources import find_pictures, iter_pictures
 from mmsmt.weights import CheckpointError
 
 
@@ -86,8 +88,14 @@ def test_detection_command(model, photos, tool_of, tmp_path):
         assert (coco.annToMask(note) == mask).all()
         assert names[note['category_id'] - 1] == name
         assert abs(note['score'] - score) < 1e-4
+    places = [image['source'] for image in coco.dataset['images']]
+    assert places[:2] == [str(photos / 'a.jpg'), str(photos / 'b/c.png')]
+    assert places[3] == f'{clip} frame 1'
     status, output = tool_of(*command)
     assert status == 1 and 'exists: give a new folder' in output
+    command[command.index(out)] = photos / 'new'
+    status, output = tool_of(*command)
+    assert status == 2 and f"must be outside of '{photos}'" in output
 
 
 def test_agrees_with_the_host_in_any_batch(model, photos):
@@ -147,12 +155,68 @@ def test_classification_command(model, photos, tool_of, tmp_path):
     with open(out / 'predictions.csv', newline='') as file:
         rows = list(csv.DictReader(file))
     assert [row['file'] for row in rows] == ['a.jpg', 'b/c.png']
+    assert rows[0]['source'] == str(photos / 'a.jpg')
     predictor = Predictor(*model('classification'), device='cpu', amp=True)
     (first,) = predictor.predict(photos / 'a.jpg')
     assert [rows[0][f'class{i}'] for i in range(1, 6)] == first.names
     assert abs(float(rows[0]['score1']) - first.scores[0]) < 1e-3
     assert sorted(first.scores, reverse=True) == list(first.scores)
     assert first.draw().size[0] >= 64
+
+
+def test_pictures_that_need_too_much_memory(model, photos, monkeypatch):
+    predictor = Predictor(*model('detection'), device='cpu')
+    forward = predictor._inferencer.forward
+
+    def refuse(data):
+        if data['data_samples'][0].ori_shape[1] == 50:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return forward(data)
+
+    monkeypatch.setattr(predictor._inferencer, 'forward', refuse)
+    found = find_pictures([str(photos)], predictor.reader)
+    skipped = []
+    stream = predictor.stream(
+        iter_pictures(found), skip=lambda *args: skipped.append(args)
+    )
+    assert len(list(stream)) == 2
+    ((picture, error),) = skipped
+    assert picture.name == 'd.png' and '(50x48)' in str(error)
+    with pytest.raises(RuntimeError, match='allocate memory'):
+        list(predictor.stream(iter_pictures(found)))
+
+
+def test_a_full_disk(model, photos, tool_of, tmp_path, monkeypatch):
+    """What was predicted is kept, and one message says what failed."""
+    out = tmp_path / 'out'
+    write = Path.write_bytes
+
+    def write_one(self, data):
+        if self.name != 'a.jpg':
+            write(self, data[:9])
+            raise OSError(28, 'No space left on device')
+        return write(self, data)
+
+    monkeypatch.setattr(Path, 'write_bytes', write_one)
+    status, output = tool_of(
+        *('predict', *model('detection'), photos, '--out', out),
+        *('--threshold', 0, '--device', 'cpu'),
+    )
+    assert status == 1 and 'No space left on device' in output
+    assert 'Traceback' not in output
+    content = json.loads((out / 'predictions.json').read_text())
+    assert content['images'][0]['file_name'] == 'a.jpg'
+    assert not (out / 'pictures/b/c.png').exists()
+
+
+def test_grey_pictures_are_drawn(model, photos):
+    predictor = Predictor(*model('detection'), device='cpu')
+    (found,) = predictor.predict(photos / 'a.jpg', threshold=1)
+    grey = np.zeros((48, 64), np.uint8)
+    grey[:, :32] = 200
+    found.image = grey
+    pixels = predictor.draw(found)
+    assert pixels[..., :32, :].mean() > 150 > 50 > pixels[..., 32:, :].mean()
 
 
 def test_what_cannot_predict(model, photos, tmp_path):

@@ -45,7 +45,13 @@ def test_folders_and_patterns(folder, tmp_path):
     write(folder / 'odd[1].png')
     assert names(f'{folder}/odd[1].png') == ['odd[1].png']  # no pattern
     # Results of b.png and b.jpg are not written over each other.
-    assert names(folder / 'b.png', folder / 'a/b.jpg') == ['b.png', 'b_2.jpg']
+    assert names(folder / 'b.png', folder / 'a/b.jpg') == ['b.png', 'a/b.jpg']
+    write(folder / 'a/b.bmp')
+    assert names(folder / 'a') == ['b.bmp', 'b_2.jpg', 'c.JPG']
+    # As a shell expands day1/*.jpg day2/*.jpg:
+    days = [write(tmp_path / f'{x}/{i}.png') for x in 'pq' for i in (1, 2)]
+    assert names(*days) == ['p/1.png', 'p/2.png', 'q/1.png', 'q/2.png']
+    assert names(tmp_path / 'p', tmp_path / 'q') == names(*days)
     assert names('0') == ['camera_0']
     (tmp_path / 'none').mkdir()
     for source, words in {
@@ -98,7 +104,21 @@ def test_urls(folder):
         server.shutdown()
 
 
-def test_videos(tmp_path):
+def open_longer(self, whole=Video.open):
+    capture = whole(self)
+    self.length = 900
+    return capture
+
+
+def test_16_bits_are_noted(tmp_path):
+    Image.new('I;16', (12, 10), 900).save(tmp_path / 'a.png')
+    reader = Reader()
+    (picture,) = find_pictures([str(tmp_path)], reader)
+    assert picture.read().shape == (10, 12, 3)
+    assert reader.deep == [str(tmp_path / 'a.png')]
+
+
+def test_videos(tmp_path, monkeypatch):
     path = tmp_path / 'clip.mp4'
     code = cv2.VideoWriter.fourcc(*'mp4v')
     writer = cv2.VideoWriter(str(path), code, 10, (64, 48))
@@ -113,6 +133,14 @@ def test_videos(tmp_path):
     ]
     assert frames[0].video.rate == 10
     assert abs(int(frames[1].read().mean()) - 120) < 5  # read later
+    assert not frames[0].video.lost
+    (grey,) = find_pictures([str(path)], Reader('grayscale'))
+    (first, *_) = grey.frames()
+    assert first.read().shape == (48, 64)
+    monkeypatch.setattr(Video, 'open', open_longer)
+    (damaged,) = find_pictures([str(path)], Reader())
+    assert len(list(damaged.frames())) == 3 and damaged.lost == 897
+    monkeypatch.undo()
     path.write_bytes(b'text')
     with pytest.raises(SourceError, match='cannot be opened. OpenCV'):
         count(find_pictures([str(path)], Reader()))

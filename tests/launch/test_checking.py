@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ from mmengine.registry import METRICS, MODELS
 from support import toy
 from support.runs import CONFIG, SHORT
 
+from mmsmt import launch
 from mmsmt.data.findings import Findings
 from mmsmt.data.summary import Summary
+from mmsmt.errors import UserError
+from mmsmt.launch import checking
 from mmsmt.launch.checking import check_classes_of
 
 
@@ -101,6 +105,32 @@ def test_classes_of_a_checkpoint(tmp_path, classes, split, error, count):
     assert bool(findings.errors) == error
     if error:
         assert 'the same in another order' in str(findings.errors[0])
+
+
+def test_classes_of_an_exported_file(tmp_path, monkeypatch):
+    """Nothing else says how many it has."""
+    description = SimpleNamespace(classes=['a', 'b', 'c'])
+    monkeypatch.setattr(
+        checking,
+        'open_runtime',
+        lambda path: SimpleNamespace(description=description),
+    )
+    findings = Findings()
+    summaries = dict(test=Summary(classes=('a', 'b')))
+    check_classes_of('model.onnx', summaries, findings)
+    assert 'it has the classes (a, b, c)' in str(*findings.errors)
+    description.classes = ['b', 'a']
+    check_classes_of('other.onnx', summaries, findings)
+    assert 'in another order' in str(findings.errors[1])
+
+
+def test_pictures_are_not_written_over(coco, tmp_path):
+    """They keep the names of the images."""
+    path = tmp_path / 'x.pth'
+    path.touch()
+    cfg = launch.load_config(CONFIG, data_root=str(coco))
+    with pytest.raises(UserError, match='exists: give a new folder'):
+        launch.prepare_testing(cfg, str(path), show_dir=f'{coco}/val2017')
 
 
 @METRICS.register_module(force=True)

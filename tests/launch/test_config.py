@@ -102,9 +102,9 @@ OPTIONS = {
     'lr_config.step=[8,11]': 'it is param_scheduler now',
     'max_epochs=3': 'a variable of the config, which was read before: set '
     'train_cfg.max_epochs',
-    'width=32': 'set what is made of it, or change the file',
     'data_root=elsewhere': 'give --data-root DIR',
-    'mine.key=1': 'neither the config nor mmengine has it',
+    'launcher=pytorch': 'it is the option --launcher now',
+    'custom_imports.imports=a': 'modules are imported before',
     'param_scheduler.5.end=3': 'Index 5 exceeds the length',
     'model.backbone.init_cfg.type=Pretrained': 'cannot inherit from base',
 }
@@ -120,6 +120,17 @@ def test_options_without_an_effect(option):
         )
     text = str(error.value)
     assert f'--cfg-options {option}' in text and OPTIONS[option] in text
+
+
+@pytest.mark.one_stack
+@pytest.mark.parametrize('option', ['width=32', 'mine.key=1'])
+def test_options_that_own_code_may_read(option, capsys):
+    key, value = option.split('=')
+    cfg = launch.load_config(
+        'configs/demo/mask_rcnn_smt_t_digits.py', cfg_options={key: value}
+    )
+    assert cfg.get(key.split('.')[0])
+    assert 'It has no effect, unless code of your' in capsys.readouterr().out
 
 
 def test_options_that_are_no_settings(tool_of, tmp_path):

@@ -22,14 +22,16 @@ def test_test(python, root, coco, trained, tmp_path, tta):
     command += ['--data-root', coco, '--work-dir', tmp_path / 'test']
     command += ['--out', tmp_path / 'all.pkl']
     command += (
-        ['--tta'] if tta else ['--show-dir', os.path.relpath(tmp_path, root)]
+        ['--tta']
+        if tta
+        else ['--show-dir', os.path.relpath(tmp_path / 'shown', root)]
     )
     output = python(*command, *SHORT, cwd=root).stdout
     assert 'Checkpoint: all' in output
     assert 'coco/bbox_mAP' in output
     assert ('coco/segm_mAP' in output) != tta
     assert (tmp_path / 'all.pkl').is_file()
-    pictures = list(tmp_path.glob('*.jpg'))
+    pictures = list(tmp_path.glob('shown/*.jpg'))
     assert len(pictures) == (0 if tta else 2)
     # What the paper's tables read:
     found = read_run(tmp_path / 'test', Config.fromfile(root / CONFIG))

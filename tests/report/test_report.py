@@ -13,6 +13,7 @@ from PIL import Image
 from mmsmt.report.classification import analyze_classification
 from mmsmt.report.detection import analyze_detection
 from mmsmt.report.segmentation import analyze_segmentation
+from mmsmt.runs.files import hash_file
 
 pytestmark = pytest.mark.one_stack
 
@@ -38,7 +39,18 @@ def run(trained, coco, tmp_path_factory):
         content = json.loads(path.read_text())
         content['categories'][0]['name'] = ODD
         path.write_text(json.dumps(content))
+    record_annotations(folder)
     return folder
+
+
+def record_annotations(folder: Path) -> None:
+    """Write the hash of the validation's annotations, as a run does."""
+    for record in (folder / 'run').glob('*/run.json'):
+        content = json.loads(record.read_text())
+        known = content['annotations']['val']
+        path = folder / 'coco/annotations' / Path(known['file']).name
+        known['sha256'] = hash_file(path)
+        record.write_text(json.dumps(content))
 
 
 def test_a_detector(run, tool_of):
@@ -66,6 +78,20 @@ def test_a_detector(run, tool_of):
     markup = re.sub('<script.*?</script>', '', text, flags=re.DOTALL)
     assert not re.search(r'(src|href)="(?!data:|#)', markup)
     assert len(text) < 15e6
+
+
+def test_annotations_that_changed(run, tool_of):
+    """Predictions of images before are not compared with them."""
+    (record,) = (run / 'run').glob('*/run.json')
+    known = json.loads(record.read_text())['annotations']['val']
+    path = run / 'coco/annotations' / Path(known['file']).name
+    before = path.read_text()
+    path.write_text(before + ' ')
+    status, _ = tool_of('report', run / 'run', '--data-root', run / 'coco')
+    path.write_text(before)
+    text = (run / 'run/report.html').read_text()
+    assert status == 0 and 'has changed since the run' in text
+    assert 'Objects by size' not in text
 
 
 @pytest.mark.skipif(not shutil.which('chromium'), reason='no chromium')

@@ -151,6 +151,8 @@ def check_pictures(collection: Collection, folder: Path) -> None:
     faults = map_files(find_fault, paths, 'Images')
     report_faults(folder, paths, faults, findings)
     findings.raise_errors()
+    for finding in findings:
+        print(finding)
 
 
 def describe(collection: Collection, out: Path) -> None:

@@ -1,11 +1,18 @@
 """Read folders of classes."""
 
+import re
 from pathlib import Path
 
 from mmsmt.data.files import DataError
 
 from .records import Collection, Picture
 from .sources import find_images, is_hidden, split_of_name
+
+NO_CLASSES = re.compile(
+    '(images?|imgs?|photos?|pictures?|jpegimages|masks?|labels?|annotations?'
+    '|segmentations?|segmentationclass|gt|ground_?truth)[0-9]*'
+)
+"""Names of folders that are no class, if all are such."""
 
 
 def read_folders(root: Path) -> Collection | None:
@@ -24,13 +31,34 @@ def read_folders(root: Path) -> Collection | None:
     root = _descend(root)
     places = {p: split_of_name(p.name) for p in _subfolders(root)}
     holding = {p: split for p, split in places.items() if find_images(p)}
+    flat = {
+        p: split
+        for p, split in holding.items()
+        if split == 'test' and not _subfolders(_descend(p))
+    }
+    if len(flat) < len(holding):  # an unlabelled test set
+        for place in flat:
+            del holding[place]
+    else:
+        flat = {}
     if not holding or any(split == '' for split in holding.values()):
-        holding = {root: ''}
+        holding, flat = {root: ''}, {}
     elif not all(_subfolders(_descend(p)) for p in holding):
-        holding = {root: ''}  # a class with the name of a split
+        holding, flat = {root: ''}, {}  # a class with the name of a split
     result = Collection('folders of classes', 'classification', [], {})
     empty, deep = [], []
+    for place in flat:
+        result.notes.append(
+            f'The {len(find_images(place))} images of {place.name} have no '
+            'label and are left out.'
+        )
     for place, split in holding.items():
+        loose = [p for p in find_images(place) if p.parent == place]
+        if loose:
+            result.notes.append(
+                f'{len(loose)} images are in the folder of no class and left '
+                f"out, such as '{loose[0]}'."
+            )
         for folder in _subfolders(_descend(place) if split else place):
             images = find_images(folder)
             if not images:
@@ -49,6 +77,12 @@ def read_folders(root: Path) -> Collection | None:
             'could be read. Folders of classes are two or more, each with its '
             'images in it.'
         )
+    if all(map(_is_no_class, map(str, labels))):
+        raise DataError(
+            f"The folders below '{root}' are no names of classes "
+            f'({", ".join(sorted(map(str, labels)))}), and no labels could be '
+            'read.'
+        )
     if empty:
         result.notes.append(f'Folders without an image: {", ".join(empty)}.')
     trained = {p.label for p in result.splits.get('train', [])} or labels
@@ -59,6 +93,11 @@ def read_folders(root: Path) -> Collection | None:
         )
     result.classes = sorted(labels)
     return result
+
+
+def _is_no_class(name: str) -> bool:
+    """Return whether a folder is of a split, of images or of masks."""
+    return bool(split_of_name(name) or NO_CLASSES.fullmatch(name.lower()))
 
 
 def _descend(folder: Path) -> Path:

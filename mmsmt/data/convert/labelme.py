@@ -12,7 +12,13 @@ from PIL import Image
 from mmsmt.data.files import DataError
 
 from .records import Collection, Picture, Thing
-from .sources import ImageFinder, gives_other_size, measure, split_of
+from .sources import (
+    ImageFinder,
+    gives_other_size,
+    measure,
+    note_others,
+    split_of,
+)
 
 CIRCLE_POINTS = 64
 
@@ -55,6 +61,7 @@ def read_labelme(root: Path, contents: dict[Path, dict]) -> Collection:
         result.notes.append(
             f'Shapes to ignore or without an area are left out: {kinds}.'
         )
+    note_others(result, finder)
     labels = {t.label for p in result.pictures() for t in p.things}
     result.classes = sorted(labels)
     return result

@@ -26,6 +26,8 @@ HINTS = re.compile(
     r'(^|[^a-z])((mask|label|annot|segm)|(seg|gt|ann)(?![a-z]))'
 )
 """Names of folders of masks."""
+PICTURES = re.compile(r'(^|[^a-z])(image|img|photo|picture|jpeg|leftimg)')
+"""Names of folders of images, also in one of masks."""
 PASSED_OVER = ('visual', 'object', 'instance')
 NAMES = ('classes.txt', 'class_names.txt', 'labels.txt')
 ENDS = ('_mask', '_masks', '_label', '_seg', '-mask', '_gt')
@@ -42,33 +44,75 @@ def pair_masks(root: Path) -> tuple[list[tuple[Path, Path]], int]:
     Returns:
         tuple[list[tuple[Path, Path]], int]: Image and mask, none if there are
         no masks; and the number of images or masks without the other.
+
+    Raises:
+        DataError: It is not clear which mask is meant, or masks are JPEG.
     """
     masks: dict[str, list[Path]] = {}
-    images = []
+    images: list[Path] = []
+    lossy: list[Path] = []
     for path in find_images(root):
         folders = [part.lower() for part in path.relative_to(root).parts[:-1]]
         if any(word in part for part in folders for word in PASSED_OVER):
             continue
-        hinted = any(HINTS.search(part) for part in folders)
+        hinted = is_of_masks(folders)
         stem = path.stem
         for end in ENDS:
             stem = stem.removesuffix(end)
-        if path.suffix.lower() == '.png' and (hinted or stem != path.stem):
+        exact = path.suffix.lower() not in ('.jpg', '.jpeg')
+        if exact and (hinted or stem != path.stem):
             masks.setdefault(stem, []).append(path)
         else:
             images.append(path)
+            lossy += [path] if hinted else []
+    stems = {path.stem for path in set(images) - set(lossy)}
+    if not masks and any(path.stem in stems for path in lossy):
+        raise DataError(
+            f"'{lossy[0]}' and other masks are JPEG files, which change the "
+            'numbers of classes. Write them as PNG.'
+        )
     pairs = []
     for path in images:
         found = masks.get(path.stem, [])
-        if len(found) > 1:
-            split = split_of(path, root)
-            same = [p for p in found if split_of(p, root) == split]
-            found = same if len(same) == 1 else found[:1]
         if found:
-            pairs.append((path, found[0]))
+            pairs.append((path, _choose_mask(path, found, root)))
     used = {mask for _, mask in pairs}
     alone = sum(mask not in used for found in masks.values() for mask in found)
     return pairs, alone + len(images) - len(pairs)
+
+
+def is_of_masks(folders: list[str]) -> bool:
+    """Return whether folders, the innermost last, are said to hold masks."""
+    for name in reversed(folders):
+        if HINTS.search(name):
+            return True
+        if PICTURES.search(name):
+            return False
+    return False
+
+
+def _choose_mask(image: Path, masks: list[Path], root: Path) -> Path:
+    """Return the mask of an image, of those with its name.
+
+    It has the split of the image, and most of its folders.
+
+    Raises:
+        DataError: Several are as likely.
+    """
+    split = split_of(image, root)
+    folders = Counter(image.relative_to(root).parts[:-1])
+
+    def rank(mask: Path) -> tuple[bool, int]:
+        common = folders & Counter(mask.relative_to(root).parts[:-1])
+        return split_of(mask, root) == split, sum(common.values())
+
+    best = [m for m in masks if rank(m) == max(map(rank, masks))]
+    if len(best) > 1:
+        raise DataError(
+            f"The mask of '{image}' may be '{best[0]}' or '{best[1]}'. Give "
+            'each image a name of its own, or its mask the same folders.'
+        )
+    return best[0]
 
 
 def read_masks(
@@ -255,6 +299,12 @@ def _name_colours(
             '"NAME:R,G,B::" for each class.'
         )
     result.classes = names or list(dict.fromkeys(colours.values()))
+    absent = [x for x in result.classes if x not in colours.values()]
+    if absent:
+        raise DataError(
+            f'There is no class {", ".join(absent)}; {COLOURS} has '
+            f'{", ".join(dict.fromkeys(colours.values()))}.'
+        )
     if set(result.classes) < set(colours.values()):
         result.notes.append('Colours of other classes are ignored.')
     result.values = {

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from mmsmt.data.files import DataError
+from mmsmt.data.images import open_image
+
 from .masks import IGNORED, convert_mask
 from .records import Collection, Picture
 
@@ -88,8 +91,11 @@ def _choose(collection: Collection) -> list[tuple[str, Picture]]:
 def _draw_tile(
     collection: Collection, picture: Picture, split: str
 ) -> Image.Image:
-    with Image.open(picture.path) as opened:
-        image = ImageOps.exif_transpose(opened).convert('RGB')
+    try:
+        with open_image(picture.path) as opened:
+            image = ImageOps.exif_transpose(opened).convert('RGB')
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"'{picture.path}' is damaged: {error}") from error
     full = image.size
     factor = (SIDE - 6) / max(full)
     image = image.resize([max(1, round(side * factor)) for side in full])

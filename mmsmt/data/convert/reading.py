@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from mmsmt.data.files import DataError
+from mmsmt.data.images import OTHERS
 
 from .coco import KEYS, read_coco, read_json
 from .folders import read_folders
@@ -69,6 +70,12 @@ def read_folder(
     twice = [x for x, n in Counter(collection.classes).items() if n > 1]
     if twice:
         raise DataError(f'Two classes have the name {twice[0]!r}.')
+    others = Counter(p.suffix.lower() for p in find_files(root, OTHERS))
+    if others:
+        collection.notes.append(
+            f'{sum(others.values())} files end in {", ".join(others)} and are '
+            'left out: mmcv reads none of them.'
+        )
     if names and collection.task != 'semantic':
         _choose_classes(collection, names)
     tidy(collection)
@@ -114,7 +121,16 @@ def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
             'one a line, or copy data.yaml there.'
         )
     if 'folders' in kinds:
-        collection = read_folders(root)
+        try:
+            collection = read_folders(root)
+        except DataError as error:
+            unread = find_files(root, ('.json', '.csv', '.xml'))
+            if not unread:
+                raise
+            raise DataError(
+                f"{error}\n'{unread[0]}' is of no format that is read here. "
+                f'{HOW}'
+            ) from None
         if collection:
             return collection
     what = f'labels in the format {kind!r}' if kind else 'labels'
@@ -142,12 +158,19 @@ def _sort_json(
             continue
         if not isinstance(content, dict):
             continue
-        notes = content.get('annotations') or [{}]
-        panoptic = 'segments_info' in notes[0]
-        if set(content) >= KEYS and not panoptic:
+        notes = content.get('annotations')
+        listed = isinstance(notes, list)
+        first = notes[0] if listed and notes else {}
+        panoptic = isinstance(first, dict) and 'segments_info' in first
+        if set(content) >= KEYS and listed and not panoptic:
             coco[path] = content
         elif 'shapes' in content:
             labelme[path] = content
+        elif listed and 'images' in content and not panoptic:
+            strange.append(
+                f"'{path}' has images and annotations as COCO's files have, "
+                'and no categories.'
+            )
     return coco, labelme, strange
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import UnidentifiedImageError
@@ -10,12 +10,19 @@ from PIL import UnidentifiedImageError
 from mmsmt.data.files import DataError
 from mmsmt.data.images import SUFFIXES, displayed_size, open_image
 
+from .records import Collection
+
 SPLITS = {
     'train': 'train',
     'training': 'train',
     'val': 'val',
     'valid': 'val',
     'validation': 'val',
+    'eval': 'val',
+    'evaluation': 'val',
+    'dev': 'val',
+    'minival': 'val',
+    'holdout': 'val',
     'test': 'test',
     'testing': 'test',
 }
@@ -142,6 +149,21 @@ class ImageFinder:
         for path in find_images(root):
             self._by_stem.setdefault(path.stem, []).append(path)
 
+    def list_others(self, used: Iterable[Path]) -> list[Path]:
+        """List the images beside used ones that are not used.
+
+        Args:
+            used (Iterable[Path]): Images that annotations name.
+        """
+        used = set(used)
+        folders = {path.parent for path in used}
+        return sorted(
+            path
+            for found in self._by_stem.values()
+            for path in found
+            if path not in used and path.parent in folders
+        )
+
     def find(self, name: str, near: Path, split: str = '') -> Path | None:
         """Find an image by its path from a file, else by its name.
 
@@ -203,3 +225,19 @@ class ImageFinder:
         common = os.path.commonpath([path, near.parent])
         depth = len(path.parts) if path.parent == near.parent else 0
         return same, own, len(Path(common).parts), depth
+
+
+def note_others(collection: Collection, finder: ImageFinder) -> None:
+    """Note images that no annotation names; they are left out.
+
+    Args:
+        collection (Collection): Its notes are extended.
+        finder (ImageFinder): Finder of its images.
+    """
+    used = [picture.path for picture in collection.pictures()]
+    others = finder.list_others(used)
+    if others:
+        collection.notes.append(
+            f'{len(others)} images have no file of labels and are left out, '
+            f"such as '{others[0]}'."
+        )

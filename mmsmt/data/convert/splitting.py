@@ -24,7 +24,7 @@ def split_pictures(
         seed (int): Another seed gives another order.
 
     Raises:
-        DataError: There are too few images.
+        DataError: There are too few images, or some are of no split.
     """
     splits = collection.splits
     if splits.get('train') and splits.get('val'):
@@ -44,6 +44,12 @@ def split_pictures(
     ):
         raise DataError(
             'There is a test set only: there are no images to train with.'
+        )
+    if splits.get('train') and splits.get(''):
+        raise DataError(
+            f'{len(splits["train"])} images are to train on, and '
+            f"{len(splits[''])} of no split, such as '{splits[''][0].path}'. "
+            'Name their folder or file val, or move them away.'
         )
     pool = [p for name in ('', 'train', 'val') for p in splits.pop(name, [])]
     if len(pool) < 2:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from mmsmt.data.files import DataError
 
 from .records import Collection, Picture, Thing
-from .sources import ImageFinder, measure, read_sets, split_of
+from .sources import ImageFinder, measure, note_others, read_sets, split_of
 
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
@@ -71,6 +71,7 @@ def read_voc(root: Path, files: list[Path]) -> Collection:
             picture.things.append(_read_object(path, element, one_based))
             difficult += picture.things[-1].crowd
         result.splits.setdefault(split, []).append(picture)
+    note_others(result, finder)
     labels = [t.label for p in result.pictures() for t in p.things]
     result.classes = sorted(set(labels))
     if difficult:

@@ -109,6 +109,7 @@ def read_yolo(root: Path, description: Path) -> Collection:
     finder = ImageFinder(root)
     given = {s: content[s] for s in SPLITS if content.get(s)}
     keypoints = 'kpt_shape' in content
+    bare: dict[str, list[Path]] = {}
     for name, places in (given or {'': str(root)}).items():
         try:
             images = list(
@@ -122,18 +123,32 @@ def read_yolo(root: Path, description: Path) -> Collection:
         for image in images:
             picture = Picture(image, *measure(image))
             label = _label_of(image)
+            split = SPLITS[name] if given else split_of(image, root)
+            result.splits.setdefault(split, []).append(picture)
             if label.is_file():
                 picture.things = list(
                     _read_label(label, picture, names, keypoints)
                 )
-            split = SPLITS[name] if given else split_of(image, root)
-            result.splits.setdefault(split, []).append(picture)
+            else:
+                bare.setdefault(split, []).append(image)
     if not any(picture.things for picture in result.pictures()):
         raise DataError(
             f"No image of '{description}' has a label. Labels are text files "
             'of the same name, beside the images or with labels/ instead of '
             'images/ in their path.'
         )
+    for split, images in bare.items():
+        whole = len(images) == len(result.splits[split])
+        text = f"have no text file, such as '{_label_of(images[0])}'"
+        if whole and split != 'test':
+            raise DataError(
+                f'All {len(images)} images of {split or "the folder"} {text}.'
+            )
+        if split != 'test':
+            result.notes.append(
+                f'{len(images)} images of {split or "the folder"} {text}: '
+                'they are taken for background.'
+            )
     return result
 
 
