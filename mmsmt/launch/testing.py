@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--show', action='store_true', help='show predictions in a window'
     )
     parser.add_argument(
-        '--show-dir', metavar='DIR', help='save pictures of predictions'
+        '--show-dir',
+        metavar='DIR',
+        help='save pictures of predictions in a new folder',
     )
     parser.add_argument(
         '--wait-time', type=float, default=2, help='seconds per picture'
