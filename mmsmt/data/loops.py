@@ -61,7 +61,7 @@ def check_loops(
         return
     validates = cfg.get('val_dataloader') and cfg.get('val_cfg')
     interval = loop.get('val_interval', 1)
-    if validates and not _is_count(interval):
+    if validates and not (isinstance(interval, (int, float)) and interval > 0):
         findings.error(
             'train_cfg',
             f'val_interval is {interval!r}, and the loop divides by it',

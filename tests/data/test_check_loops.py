@@ -171,6 +171,10 @@ def test_schedules_of_two_optimizers():
     assert len(findings) == 1
 
 
+def test_an_interval_that_was_divided():
+    assert not find(ITERATIONS, {'train_cfg.val_interval': 160000 / 5})
+
+
 def test_repeated_images():
     cfg = copy.deepcopy(EPOCHS)
     dataset = cfg.train_dataloader.dataset
