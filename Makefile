@@ -1,7 +1,7 @@
 # Each target but clean sets up the environment first.
 #
 # make env            Set up only.
-# make demo           Train Mask R-CNN with SMT-T on digits (7 minutes).
+# make demo           Train Mask R-CNN with SMT-T on digits (7 to 14 minutes).
 # make test           Run the tests.
 # make lint           Check style, types, spelling, Dockerfile and workflow.
 # make docs           Build the documentation as a site, build/site.

@@ -43,7 +43,7 @@ SUMMARIES = {
     'figures': "draw the paper's figures of a model and your images",
     'data': 'make a config from a folder of labelled images',
     'check': 'check the datasets of a config',
-    'rehearse': 'dry-run a config end to end on synthetic data',
+    'rehearse': 'dry-run a config end to end on a sample of its data',
     'doctor': 'diagnose the environment',
     'tables': "compare with the paper's tables",
     'benchmark': 'measure time and memory of backbones',

@@ -1,4 +1,4 @@
-"""Dry-run a config end to end on synthetic data."""
+"""Dry-run a config end to end on a sample of its data, or on digits."""
 
 from mmsmt.cli import run_tool
 

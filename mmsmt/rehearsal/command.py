@@ -1,9 +1,9 @@
-"""Dry-run a config end to end on synthetic data.
+"""Dry-run a config end to end on a sample of its data, or on digits.
 
     mmsmt rehearse configs/mask_rcnn_smt_s_1x.py
 
-On digits, prepare data and weights, train, kill and resume the run, validate,
-test, draw pictures, and test with augmentation. Model, losses, optimizer,
+Prepare data and weights, train, kill and resume the run, validate, test, draw
+pictures, and test with augmentation. Model, losses, optimizer,
 pipelines, hooks and metric are the config's. The exit status is 0 if every
 stage passed.
 """

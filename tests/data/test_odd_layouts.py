@@ -61,6 +61,23 @@ def train_and_more(root):
     (root / 'val.json').unlink()
 
 
+def train_test_and_more(root):
+    train_and_more(root)
+    shutil.copytree(root / 'train', root / 'test')
+    text = (root / 'train.json').read_text()
+    for i in range(8):
+        (root / f'test/{i}.jpg').rename(root / f'test/t{i}.jpg')
+        text = text.replace(f'"{i}.jpg"', f'"t{i}.jpg"')
+    (root / 'test.json').write_text(text)
+
+
+def val_without_labels(root):
+    write_files(root)
+    content = json.loads((root / 'val.json').read_text())
+    content['annotations'] = []
+    (root / 'val.json').write_text(json.dumps(content))
+
+
 def labels_of_another_name(root):
     shapes.write_yolo(root, 8, 4)
     (root / 'labels/val').rename(root / 'labels/valid')
@@ -76,6 +93,8 @@ REFUSED = {
     masks_in_jpeg: ['are JPEG files', 'Write them as PNG'],
     masks_of_two_rooms: ['may be', 'masks_a_1/0.png', 'masks_b_1/0.png'],
     train_and_more: ['4 of no split', 'Name their folder or file val'],
+    train_test_and_more: ['4 of no split', 'Name their folder or file val'],
+    val_without_labels: ['None of the 4 images to validate with has a label'],
     labels_of_another_name: ['All 4 images of val have no text file'],
     wrong_name_of_a_colour: ['no class circel', 'labelmap.txt has ground'],
 }

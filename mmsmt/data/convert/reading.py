@@ -79,6 +79,16 @@ def read_folder(
     if names and collection.task != 'semantic':
         _choose_classes(collection, names)
     tidy(collection)
+    val = collection.splits.get('val', [])
+    if (
+        collection.task in ('instance', 'detection')
+        and val
+        and not any(picture.things for picture in val)
+    ):
+        raise DataError(
+            f'None of the {len(val)} images to validate with has a label, '
+            f"such as '{val[0].path}'."
+        )
     test = collection.splits.get('test', [])
     if collection.task in ('instance', 'detection') and not any(
         picture.things for picture in test

@@ -35,6 +35,12 @@ def split_pictures(
                 f"'{alone[0].path}'."
             )
         return
+    if splits.get('train') and splits.get(''):
+        raise DataError(
+            f'{len(splits["train"])} images are to train on, and '
+            f"{len(splits[''])} of no split, such as '{splits[''][0].path}'. "
+            'Name their folder or file val, or move them away.'
+        )
     if splits.get('train') and splits.get('test'):
         splits['val'] = splits['test']
         collection.notes.append('There is no val set: test is used for both.')
@@ -44,12 +50,6 @@ def split_pictures(
     ):
         raise DataError(
             'There is a test set only: there are no images to train with.'
-        )
-    if splits.get('train') and splits.get(''):
-        raise DataError(
-            f'{len(splits["train"])} images are to train on, and '
-            f"{len(splits[''])} of no split, such as '{splits[''][0].path}'. "
-            'Name their folder or file val, or move them away.'
         )
     pool = [p for name in ('', 'train', 'val') for p in splits.pop(name, [])]
     if len(pool) < 2:
