@@ -118,19 +118,22 @@ def main(args: argparse.Namespace) -> None:
     try:
         run_trials(trials, options, args.jobs)
         chosen = choose_rates(trials)
+        if not chosen:
+            raise CompareError(f'Every run failed:\n{trials[0].failure}')
         best = {trial.name: trial.rate for trial in chosen}
         # Backbones begin with a seed before one begins with the next.
-        more = [make(name, s, best[name]) for s in others for name in configs]
+        more = [make(name, s, best[name]) for s in others for name in best]
 
         def write() -> str:
             runs = [*chosen, *(trial for trial in more if trial.points)]
+            failed = [run for run in (*trials, *more) if run.failure]
             return write_results(
-                args.work_dir, runs, trials, parameters, settings
+                args.work_dir, runs, trials, failed, parameters, settings
             )
 
         def write_rounds() -> None:
             done = sum(bool(trial.points) for trial in more)
-            if done < len(more) and done % len(configs) == 0:
+            if done < len(more) and done % len(best) == 0:
                 write()
 
         write_rounds()
@@ -144,9 +147,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 def choose_rates(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the run with the best score of each backbone."""
+    """Return the run with the best score of each backbone that has one."""
     best: dict[str, Trial] = {}
     for trial in trials:
+        if not trial.points:
+            continue
         score = next(key for key in SCORES if key in trial.last)
         other = best.setdefault(trial.name, trial)
         if trial.last[score] > other.last[score]:

@@ -93,6 +93,7 @@ def write_results(
     folder: Path,
     trials: Sequence[Trial],
     first: Sequence[Trial],
+    failed: Sequence[Trial],
     parameters: dict[str, float],
     settings: dict,
 ) -> str:
@@ -103,6 +104,7 @@ def write_results(
         trials (Sequence[Trial]): Finished runs, one rate for each backbone.
         first (Sequence[Trial]): Finished runs of the first seed, with all
             learning rates.
+        failed (Sequence[Trial]): Runs that failed.
         parameters (dict[str, float]): Parameters of the models, in millions.
         settings (dict): What the comparison was asked for.
 
@@ -110,7 +112,7 @@ def write_results(
         str: The text of ``results.md``.
     """
     versions = installed()
-    others = [run for run in first if run not in trials]
+    others = [run for run in first if run not in trials and run.points]
     machine = dict(
         device=describe_device(),
         threads=max(1, torch.get_num_threads() // settings['jobs']),
@@ -144,12 +146,17 @@ def write_results(
         rates = {
             trial.rate: trial.last[score]
             for trial in first
-            if trial.name == name
+            if trial.name == name and trial.points
         }
         if len(rates) > 1:
             pairs = sorted(rates.items())
             found = ', '.join(f'{r:g}: {v:.3f}' for r, v in pairs)
             lines.append(f'- {name}, {TITLES[score]} by rate: {found}')
+    for run in failed:
+        reason = run.failure.strip().splitlines()[-1]
+        lines.append(
+            f'- {run.name}, seed {run.seed}, {run.rate:g}: failed. {reason}'
+        )
     text = '\n'.join(lines) + '\n'
     write_text(folder / 'results.md', text)
     draw_scores(trials, score, folder / 'curves.png')

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from mmsmt.demo.progress import run_with_progress
 from mmsmt.environment import count_cores, gpu_count
+from mmsmt.errors import UserError
 from mmsmt.report.runs import ReportError, read_run_log
 from mmsmt.runs.files import write_text
 
@@ -55,6 +56,7 @@ class Trial:
         rate (float): Learning rate.
         folder (Path): Its work dir.
         points (list[Point]): Validations.
+        failure (str): Why the run ended early, '' if it did not.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Trial:
     rate: float
     folder: Path
     points: list[Point] = field(default_factory=list)
+    failure: str = ''
 
     @property
     def last(self) -> dict[str, float]:
@@ -102,8 +105,8 @@ def run_trials(
             there are several, or its part of the cores.
         after (Callable): Called after each run.
 
-    Raises:
-        UserError: A run failed; the message has the end of its output.
+    A run that fails, as one whose losses are not finite, does not stop the
+    others.
     """
     if jobs == 1:
         for trial in trials:
@@ -156,8 +159,7 @@ def run_trial(
         environ (dict[str, str], optional): Variables of its environment, of
             one of several runs at a time.
 
-    Raises:
-        UserError: The run failed; the message has the end of its output.
+    A failure is recorded, and printed with the end of the output.
     """
     trial.points = read_points(trial.folder)
     if trial.points:
@@ -168,22 +170,27 @@ def run_trial(
     )
     cfg = Config.fromfile(trial.config)
     loop = cfg.train_cfg
-    run_with_progress(
-        [
-            *(sys.executable, '-m', 'mmsmt', 'train', trial.config),
-            *('--work-dir', trial.folder, '--resume', '--no-report'),
-            *(*options, '--cfg-options', f'randomness.seed={trial.seed}'),
-            f'optim_wrapper.optimizer.lr={trial.rate!r}',
-        ],
-        f'{trial.name}, seed {trial.seed}',
-        trial.folder / 'train.log',
-        loop.get('max_epochs') or loop.max_iters,
-        environ,
-        show=environ is None,
-    )
+    try:
+        run_with_progress(
+            [
+                *(sys.executable, '-m', 'mmsmt', 'train', trial.config),
+                *('--work-dir', trial.folder, '--resume', '--no-report'),
+                *(*options, '--cfg-options', f'randomness.seed={trial.seed}'),
+                f'optim_wrapper.optimizer.lr={trial.rate!r}',
+            ],
+            f'{trial.name}, seed {trial.seed}',
+            trial.folder / 'train.log',
+            loop.get('max_epochs') or loop.max_iters,
+            environ,
+            show=environ is None,
+        )
+    except UserError as error:
+        trial.failure = str(error)
+        print(f'{trial.name}, seed {trial.seed}: {error}', flush=True)
+        return
     trial.points = read_points(trial.folder)
     if not trial.points:
-        raise CompareError(
+        trial.failure = (
             f"'{trial.folder}' has no validation at the end of its training."
         )
 
@@ -200,13 +207,15 @@ def read_points(folder: Path) -> list[Point]:
     times = [line['time'] for line in run.training if 'time' in line]
     median = statistics.median(times) if times else 0.0
     points = []
+    # A metric gives nothing where nothing was found.
+    names = {key for record in run.scores for key in record if key in SCORES}
     for record in run.scores:
         end = run.iteration_of(record['step'])
         points.append(
             Point(
                 images=end * loader.batch_size,
                 seconds=end * median,
-                scores={k: v for k, v in record.items() if k in SCORES},
+                scores={k: record.get(k, 0.0) for k in SCORES if k in names},
             )
         )
     return points

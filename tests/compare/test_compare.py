@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
@@ -169,6 +170,54 @@ def test_percent_and_single_runs(tmp_path):
     trial.points = [Point(100, 5.0, {'mIoU': 41.27})]
     text = summary.format_comparison([trial], {'smt-t': 41.3})
     assert '| smt-t | 41.30 M | 0.0001 | 1 | 41.3 | 50 | 0.1 |' in text
+
+
+def test_a_run_that_diverges(tool_of, root, coco, own, tmp_path, monkeypatch):
+    """The others end; the table has them, and says what failed."""
+
+    def fail(command, what, *args, **kwargs):
+        rate = float(command[-1].rpartition('=')[2])
+        if rate > 0.05 or what.startswith('resnet') and rate > bound:
+            raise UserError(f'loss is nan\n\n{what} failed; see LOG')
+
+    scores = {'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.5}
+    monkeypatch.setattr(trials, 'run_with_progress', fail)
+    done = set()
+
+    def read(folder):
+        found = [Point(400, 10.0, scores)] if folder in done else []
+        done.add(folder)
+        return found
+
+    monkeypatch.setattr(trials, 'read_points', read)
+    monkeypatch.chdir(root)
+    line = ['compare', CONFIG, '--add', own, '--backbones', *OWN]
+    line += ['--data-root', coco, '--lr', 0.01, 0.1, '--seeds', 0, 1]
+    bound = 0.001
+    status, output = tool_of(*line, '--work-dir', tmp_path / 'w')
+    assert status == 0, output
+    assert '| small | ' in output and '| resnet |' not in output
+    assert '- small, seed 0, 0.1: failed. small, seed 0 failed; see' in output
+    assert '- resnet, seed 0, 0.01: failed.' in output
+    done.clear()
+    line[line.index(0.01)] = 0.2
+    status, output = tool_of(*line, '--work-dir', tmp_path / 'x')
+    assert status == 1 and 'Every run failed' in output
+
+
+def test_validations_without_a_detection(tmp_path, monkeypatch):
+    """COCO's metric gives nothing then, which is 0."""
+    log = SimpleNamespace(
+        scores=[{'step': 1, 'time': 1.0}, {'step': 2, 'coco/bbox_mAP': 0.1}],
+        total=('epoch', 2),
+        cfg=Config(dict(train_dataloader=dict(batch_size=4))),
+        training=[],
+        iteration_of=lambda step: 10 * step,
+    )
+    monkeypatch.setattr(trials, 'read_run_log', lambda folder: log)
+    first, last = trials.read_points(tmp_path)
+    assert first.scores == {'coco/bbox_mAP': 0.0}
+    assert last.scores == {'coco/bbox_mAP': 0.1}
 
 
 def test_a_failing_run_ends_the_others(tmp_path, monkeypatch):
