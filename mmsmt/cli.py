@@ -5,6 +5,7 @@ below, its ``add_arguments(parser)`` and its ``main(args)``.
 """
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -107,15 +108,30 @@ def run_command(command: str, argv: Sequence[str], prog: str | None) -> None:
     except UserError as error:
         sys.stdout.flush()
         sys.exit(f'\nError: {error}')
-    except PermissionError as error:
-        if not error.filename:
+    except OSError as error:
+        reason = _explain(error)
+        if not reason:
             raise
         sys.stdout.flush()
-        sys.exit(
-            f"\nError: no permission for '{error.filename}': it may belong to "
-            'another user, such as root in a container. Correct its owner, or '
-            'give another folder.'
+        sys.exit(f'\nError: {reason}')
+
+
+def _explain(error: OSError) -> str:
+    """Say what an error of the system means, or nothing."""
+    where = f"'{error.filename}'" if error.filename else 'A file'
+    if isinstance(error, PermissionError) and error.filename:
+        return (
+            f'{where} may not be read or written: no permission. It may '
+            'belong to another user, such as root in a container. Correct its '
+            'owner, or give another folder.'
         )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return (
+            f'{where} cannot be written: {error.strerror}. Make room, or give '
+            'another folder; train --resume continues a run from its last '
+            'whole checkpoint.'
+        )
+    return ''
 
 
 def _import_command(command: str) -> ModuleType:

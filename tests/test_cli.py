@@ -82,7 +82,7 @@ def test_no_permission(monkeypatch):
         __doc__='', add_arguments=lambda parser: None, main=refuse
     )
     monkeypatch.setattr(cli, '_import_command', lambda command: module)
-    with pytest.raises(SystemExit, match="no permission for '/data/runs/run"):
+    with pytest.raises(SystemExit, match="'/data/runs/run.lock' may not be"):
         cli.run_command('train', [], None)
 
 

@@ -197,6 +197,13 @@ def _check_saving(
 ) -> None:
     """Warn if nothing is saved before the end of a run."""
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    template = hook.get('filename_tmpl') or '.pth'
+    if not template.endswith('.pth'):
+        findings.error(
+            SAVING,
+            f'filename_tmpl is {template!r}, and --resume finds *.pth',
+            'Let it end in .pth.',
+        )
     interval = hook.get('interval', -1)
     unit = 'epochs' if counts_epochs else 'iterations'
     if not counts_epochs and hook.get('by_epoch', True):

@@ -106,7 +106,8 @@ def train(config: str, data: Path, work_dir: Path, epochs: int) -> dict:
     line = [*COMMAND, 'test', config, work_dir / f'epoch_{epochs}.pth']
     line += ['--data-root', data, '--work-dir', out]
     run_with_progress(line, 'Testing', work_dir / 'test.log', epochs)
-    return json.loads(max(out.glob('*/*.json')).read_text())
+    results = [p for p in out.glob('*/*.json') if p.stem == p.parent.name]
+    return json.loads(max(results).read_text())
 
 
 def find_last_epoch(work_dir: Path) -> int:

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +153,11 @@ class PredictionHook(Hook):
         with _optional():
             self._write_worst(folder, split)
         records = self._records
-        if get_world_size() > 1:
-            records = collect_results(records, size, 'cpu')
+        # mmdet's metric writes its own, and has collected them.
+        if get_world_size() > 1 and runner.cfg.get('default_scope') != 'mmdet':
+            evaluator = getattr(runner, f'{split}_evaluator')
+            device = getattr(evaluator.metrics[0], 'collect_device', 'cpu')
+            records = collect_results(records, size, device)
         self._records = []
         if not is_main_process():
             return
@@ -162,7 +165,7 @@ class PredictionHook(Hook):
         content = dict(
             epoch=epoch,
             iteration=runner.iter,
-            metrics={k: float(v) for k, v in (metrics or {}).items()},
+            metrics=_find_numbers(metrics or {}),
             classes=_find_class_names(runner, split),
             records=records,
         )
@@ -178,6 +181,15 @@ class PredictionHook(Hook):
                 Image.fromarray(pixels).save(folder / name)
                 record['maps'].append(name)
         self._worst = []
+
+
+def _find_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics that are numbers; others are lists or matrices."""
+    found = {}
+    for name, value in metrics.items():
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):
+            found[name] = float(value)
+    return found
 
 
 @contextlib.contextmanager

@@ -179,6 +179,7 @@ class SafeCheckpointHook(CheckpointHook):
         batch = getattr(loader.batch_sampler, 'batch_size', None)
         run = meta.setdefault('run', {})
         run.update(processes=get_world_size(), batch=batch)
+        run['length'] = _length_of(loader)
         last = str(Path(self.out_dir, name))
         runner.message_hub.update_info('last_ckpt', last)
         if name != STOPPED:
@@ -188,8 +189,8 @@ class SafeCheckpointHook(CheckpointHook):
             name,
             meta=meta,
             by_epoch=by_epoch,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
+            save_optimizer=self.save_optimizer or name == STOPPED,
+            save_param_scheduler=self.save_param_scheduler or name == STOPPED,
             **self.args,
         )
         self.last_ckpt = last
@@ -301,7 +302,18 @@ class SafeCheckpointHook(CheckpointHook):
         if len(states) == len(hooks) > 0:
             for hook, (count, score) in zip(hooks, states):
                 hook.wait_count, hook.best_score = count, score
-            runner.train_loop.stop_training = self._stopping['stop']
+            stopped = self._stopping['stop']
+            patient = all(hook.wait_count < hook.patience for hook in hooks)
+            aimless = all(hook.stopping_threshold is None for hook in hooks)
+            if stopped and patient and aimless:  # more than before
+                stopped = False
+            elif stopped:
+                runner.logger.warning(
+                    'Early stopping has ended this run: nothing is trained. '
+                    'To resume it all the same, raise patience of '
+                    'EarlyStoppingHook.'
+                )
+            runner.train_loop.stop_training = stopped
 
     # Validation --------------------------------------------------------------
 
@@ -382,6 +394,14 @@ class SafeCheckpointHook(CheckpointHook):
             f'The best checkpoint, with {metric} {score:.4f} at {unit} '
             f"{step}, is '{name}'."
         )
+
+
+def _length_of(loader: Any) -> int | None:
+    """Return the number of batches of a loader, None if it has none."""
+    try:
+        return len(loader)
+    except TypeError:  # of a dataset that is a stream
+        return None
 
 
 def _find_stopping(runner: Runner) -> list[EarlyStoppingHook]:

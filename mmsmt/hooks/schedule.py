@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmsmt.registry import HOOKS
 
@@ -24,7 +24,8 @@ class ScheduleHook(Hook):
     mmengine takes optimizer settings and schedules from the checkpoint, and
     drops what the config says now. Where they differ this hook takes the
     config's, computes the learning rate that they give at this point of the
-    run, and logs both.
+    run, and logs both. Where an epoch has another number of iterations than
+    before, the run is at the same part of it.
     """
 
     priority = 'VERY_HIGH'
@@ -32,21 +33,25 @@ class ScheduleHook(Hook):
     def __init__(self) -> None:
         self._groups: list[dict] = []
         self._changes: list[str] = []
+        self._length: int | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the config's settings with those of the checkpoint."""
         wrapper = runner.optim_wrapper
-        self._groups, self._changes = [], []
-        if not (
-            runner._resume
-            and isinstance(wrapper, OptimWrapper)
-            and 'optimizer' in checkpoint
-        ):
+        self._groups, self._changes, self._length = [], [], None
+        if not runner._resume:
+            return
+        run = (checkpoint.get('meta') or {}).get('run') or {}
+        self._length = run.get('length')
+        if not isinstance(wrapper, OptimWrapper):
             return
         self._groups = [
             {key: group[key] for key in SETTINGS if key in group}
             for group in wrapper.optimizer.param_groups
         ]
+        if 'optimizer' not in checkpoint:
+            self._changes = ['the checkpoint has no state of the optimizer']
+            return
         saved = checkpoint['optimizer'].get('param_groups', [])
         for key in SETTINGS:
             old = sorted({str(g[key]) for g in saved if key in g})
@@ -66,6 +71,7 @@ class ScheduleHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Take the config's settings, if they differ."""
+        self._find_place(runner)
         if not self._changes:
             return
         groups = runner.optim_wrapper.optimizer.param_groups
@@ -81,6 +87,22 @@ class ScheduleHook(Hook):
             'The config differs from the checkpoint; the run goes on with the '
             f'config, at a learning rate of {lr:g}: '
             + '; '.join(self._changes)
+        )
+
+    def _find_place(self, runner: Runner) -> None:
+        """Go to the same part of an epoch that has another length now."""
+        loop = runner.train_loop
+        if not self._length or not isinstance(loop, EpochBasedTrainLoop):
+            return
+        length = len(loop.dataloader)
+        if length == self._length:
+            return
+        share = (loop._iter - loop._epoch * self._length) / self._length
+        before = loop._iter
+        loop._iter = loop._epoch * length + round(share * length)
+        runner.logger.warning(
+            f'An epoch had {self._length} iterations and has {length} now: '
+            f'the run resumes at iteration {loop._iter} in place of {before}.'
         )
 
 

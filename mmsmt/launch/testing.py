@@ -21,7 +21,7 @@ from .config import (
     load_config_of,
     require_whole_checkpoint,
 )
-from .processes import build_runner, launched_rank
+from .processes import build_runner, connect_processes, launched_rank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +71,7 @@ def main(args: argparse.Namespace) -> None:
         args.tta,
         check=not args.no_check,
     )
+    connect_processes(cfg)  # which wait for a long evaluation
     runner = build_runner(cfg)
     if args.out:
         dump = DumpResults(args.out)
@@ -78,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
             from mmdet.evaluation import DumpDetResults
 
             dump = DumpDetResults(args.out)
-        runner.test_evaluator.metrics.append(dump)
+        runner.test_evaluator.metrics.insert(0, dump)  # before others fail
     runner.test()
 
 

@@ -56,8 +56,14 @@ class RunLock:
             number = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
-        with os.fdopen(number, 'w') as file:
-            json.dump(self._owner, file)
+        # The copy of a work dir has another one.
+        self._owner['file'] = os.fstat(number).st_ino
+        try:
+            with os.fdopen(number, 'w') as file:
+                json.dump(self._owner, file)
+        except OSError:  # the disk is full
+            self.path.unlink(missing_ok=True)
+            raise
         return True
 
     def _read(self, path: Path | None = None) -> dict:
@@ -76,7 +82,9 @@ class RunLock:
         here = all(
             owner.get(key) == self._owner[key] for key in ('host', 'namespace')
         )
-        if here and isinstance(owner.get('pid'), int):
+        if owner.get('file', self._inode()) != self._inode():
+            stale = True  # a copy
+        elif here and isinstance(owner.get('pid'), int):
             stale = _start_of(owner['pid']) != owner.get('started')
         else:
             stale = silent > SILENCE
@@ -102,10 +110,17 @@ class RunLock:
                     os.link(aside, self.path)
             aside.unlink()
 
+    def _inode(self) -> int | None:
+        with suppress(OSError):
+            return self.path.stat().st_ino
+        return None
+
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
+            # Another run has taken it if this one was suspended for long.
             with suppress(OSError):
-                os.utime(self.path)
+                if self._inode() == self._owner.get('file'):
+                    os.utime(self.path)
 
 
 def _start_of(pid: int) -> str | None:

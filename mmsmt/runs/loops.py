@@ -62,7 +62,8 @@ class _Position(BaseLoop):
         drop_content()  # all datasets are read
         end_pause()
         try:
-            return super().run()
+            with explain_loading():  # a worker may end while this computes
+                return super().run()
         finally:
             # Left to the garbage collector, each takes five seconds to end.
             if hasattr(self._loading, '_shutdown_workers'):

@@ -1,4 +1,4 @@
-"""Stop a run on SIGTERM or SIGINT when its state is consistent."""
+"""Stop a run on a signal when its state is consistent."""
 
 import multiprocessing
 import os
@@ -12,7 +12,16 @@ from types import FrameType
 
 from torch.utils.data import DataLoader
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    *(
+        getattr(signal, name)
+        for name in ('SIGUSR1', 'SIGUSR2', 'SIGHUP')
+        if hasattr(signal, name)
+    ),
+)
+"""Signals that save the run: schedulers warn by the last ones."""
 REPEATED = 5.0
 """Seconds in which further signals count as the first."""
 ORPHANED = 3.0
@@ -43,7 +52,13 @@ class Stopper:
         if threading.current_thread() is not threading.main_thread():
             yield  # Python handles signals in the main thread only
             return
-        before = {n: signal.signal(n, self._handle) for n in SIGNALS}
+        before = {
+            number: signal.signal(number, self._handle)
+            for number in SIGNALS
+            # nohup ignores SIGHUP, and programs use SIGUSR1 and SIGUSR2.
+            if number in SIGNALS[:2]
+            or signal.getsignal(number) is signal.SIG_DFL
+        }
         try:
             yield
         finally:

@@ -14,6 +14,10 @@ FIRST = 6
 """Factor of the time that the first iteration may take: it may compile."""
 
 
+ASLEEP = 10
+"""Factor of a beat after which the process itself was suspended."""
+
+
 class Watch:
     """Watch the time of each part of an iteration, in all processes.
 
@@ -72,14 +76,18 @@ class Watch:
         while True:
             self._give_sign(store, rank)
             limit = self._seconds * (FIRST if self._first else 1)
-            late = time.monotonic() - self._since > limit
-            if self._what and late:
+            if self._what and time.monotonic() - self._since > limit:
                 message = self._compare(store, rank, world)
+                if time.monotonic() - self._since <= limit:
+                    continue  # it went on meanwhile
                 if store.add('found', 1) == 1:
                     print(f'\nError: {message}', file=sys.stderr, flush=True)
                 os._exit(1)
+            begin = time.monotonic()
             if stop.wait(self._beat):
                 return
+            if time.monotonic() - begin > ASLEEP * self._beat:
+                self._since = time.monotonic()  # all was suspended
 
     @property
     def _beat(self) -> float:

@@ -80,6 +80,7 @@ _INERT = {
     'collections.deque',
     'mmengine.config.config.ConfigDict',
     'mmengine.logging.history_buffer.HistoryBuffer',
+    'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',
     'pathlib.PosixPath',
     'torch.Tensor',
     'torch.nn.parameter.Parameter',

@@ -31,6 +31,11 @@ def test_our_configs_are_fine(path):
 ERRORS = {
     'fewer epochs': (EPOCHS, {'train_cfg.max_epochs': -1}, 'is -1: nothing'),
     'half an epoch': (EPOCHS, {'train_cfg.max_epochs': 0.5}, 'is 0.5'),
+    'names': (
+        EPOCHS,
+        {'default_hooks.checkpoint.filename_tmpl': 'ckpt_{}.pt'},
+        '--resume finds *.pth',
+    ),
     'no interval': (EPOCHS, {'train_cfg.val_interval': 0}, 'divides by it'),
     'optimizer': (
         EPOCHS,

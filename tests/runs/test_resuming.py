@@ -147,7 +147,12 @@ def test_what_a_validation_changes(tool_of, tmp_path, settings):
     if last == 4:  # it stays stopped
         status, text = tool_of(*line)
         assert status == 0, text
+        assert 'Early stopping has ended this run' in text
         assert not (work_dir / 'epoch_5.pth').exists()
+        more = '--cfg-options', 'custom_hooks.0.patience=5'
+        status, text = tool_of(*line, *more)
+        assert status == 0, text
+        assert (work_dir / 'epoch_5.pth').exists()
 
 
 def test_schedule_of_the_config(tool_of, tmp_path):
@@ -175,6 +180,61 @@ def test_schedule_of_the_config(tool_of, tmp_path):
     rates = re.findall(r'Epoch\(train\) +\[[45]\].*lr: ([\d.e+-]+)', whole)
     assert rates[0] == '2.0000e-02' and rates[-1] == '2.0000e-03'
     assert re.findall(r'Epoch\(train\) .*lr: ([\d.e+-]+)', text) == rates
+
+
+@pytest.mark.parametrize('saved', [True, False])
+def test_epochs_of_another_length(tool_of, tmp_path, saved):
+    """A schedule in iterations is at the same part of the run.
+
+    Also if the checkpoint has no optimizer.
+    """
+    schedule = dict(
+        type='CosineAnnealingLR',
+        begin=0,
+        end=4,
+        T_max=4,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+    config = toy.write_config(
+        tmp_path / 'run.py',
+        param_scheduler=[schedule],
+        **{
+            'train_cfg.max_epochs': 2,
+            'default_hooks.checkpoint.save_optimizer': saved,
+        },
+    )
+    line = ['train', config, '--work-dir', tmp_path / 'run']
+    assert tool_of(*line, '--no-trial')[0] == 0
+    status, text = tool_of(
+        *(*line, '--resume', '--cfg-options', 'train_cfg.max_epochs=4'),
+        'train_dataloader.batch_size=2',
+    )
+    assert status == 0, text
+    assert 'An epoch had ' in text and 'the run resumes at iteration' in text
+    rates = re.findall(r'Epoch\(train\) +\[3\].*lr: ([\d.e+-]+)', text)
+    # The cosine is at its middle after two of four epochs.
+    assert 0.3 < float(rates[0]) / 0.01 < 0.51, rates
+    last = re.findall(r'Epoch\(train\) +\[4\].*lr: ([\d.e+-]+)', text)[-1]
+    assert float(last) < 0.0005
+    assert ('no state of the optimizer' in text) != saved
+
+
+def test_one_cycle(tool_of, tmp_path):
+    """Its state refers to a function, which is not called in reading."""
+    schedule = dict(type='OneCycleLR', eta_max=0.1, total_steps=30)
+    config = toy.write_config(
+        tmp_path / 'run.py',
+        param_scheduler=[dict(schedule, by_epoch=False)],
+        **{'train_cfg.max_epochs': 1},
+    )
+    line = ['train', config, '--work-dir', tmp_path / 'run']
+    assert tool_of(*line)[0] == 0
+    status, text = tool_of(
+        *line, '--resume', '--cfg-options', 'train_cfg.max_epochs=2'
+    )
+    assert status == 0, text
+    assert 'Epoch(train) [2]' in re.sub(' +', ' ', text)
 
 
 def test_rate_of_the_summary(tool_of, tmp_path):

@@ -4,13 +4,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from support import toy
 
 from mmsmt.demo.command import find_last_epoch
+from mmsmt.errors import UserError
 from mmsmt.hooks import GuardHook
 from mmsmt.runs.checkpoints import find_newest
+from mmsmt.runs.lock import RunLock
 
 SLOW = {
     'train_dataloader.num_workers': 1,
@@ -28,7 +31,12 @@ def news(log):
 
 @pytest.mark.parametrize(
     ('number', 'everywhere'),
-    [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGTERM, False)],
+    [
+        (signal.SIGTERM, True),
+        (signal.SIGINT, True),
+        (signal.SIGTERM, False),
+        (signal.SIGUSR1, False),  # as slurm warns before the end
+    ],
 )
 def test_signals(tmp_path, number, everywhere):
     """Also to the loader's workers, as a scheduler sends them."""
@@ -215,6 +223,24 @@ def test_one_run_at_a_time(tool_of, tmp_path):
     status, text = tool_of('train', config, '--work-dir', work_dir, '--resume')
     assert status == 0, text
     assert not (work_dir / 'run.lock').exists()
+
+
+def test_lock_of_a_copied_work_dir(tmp_path):
+    """It is of the original; a disk that is full leaves none."""
+    for name in ('run', 'copy'):
+        (tmp_path / name).mkdir()
+    with RunLock(tmp_path / 'run'):
+        text = (tmp_path / 'run/run.lock').read_text()
+        (tmp_path / 'copy/run.lock').write_text(text)
+        with RunLock(tmp_path / 'copy'):
+            assert (tmp_path / 'copy/run.lock').read_text() != text
+        with pytest.raises(UserError, match='is in use'):
+            RunLock(tmp_path / 'run').__enter__()
+    lock = RunLock(tmp_path / 'run')
+    full = patch('mmsmt.runs.lock.json.dump', side_effect=OSError(28, 'full'))
+    with full, pytest.raises(OSError, match='full'):
+        lock.__enter__()
+    assert not lock.path.exists()
 
 
 def test_lock_of_another_host(tool_of, tmp_path):
