@@ -15,6 +15,8 @@ BEAT = 60.0
 """Seconds between two signs of life."""
 SILENCE = 600.0
 """Seconds without one after which a run on another host counts as dead."""
+WAITED = 3
+"""Beats to wait for of a run on another host."""
 
 
 class RunLock:
@@ -87,13 +89,9 @@ class RunLock:
         elif here and isinstance(owner.get('pid'), int):
             stale = _start_of(owner['pid']) != owner.get('started')
         else:
-            stale = silent > SILENCE
+            stale = silent > SILENCE or not self._beats(owner)
         if not stale:
-            who = (
-                f'process {owner.get("pid")} on {owner.get("host")}'
-                if owner
-                else 'an unknown process'
-            )
+            who = _name(owner)
             raise UserError(
                 f"'{self.path.parent}' is in use: {who} trains there, with "
                 f'the last sign of life {silent:.0f} s ago. Use another '
@@ -110,6 +108,25 @@ class RunLock:
                     os.link(aside, self.path)
             aside.unlink()
 
+    def _beats(self, owner: dict) -> bool:
+        """Wait for a sign of life of a process that is not on this host.
+
+        A job that was killed may start again elsewhere at once.
+        """
+        print(
+            f"'{self.path.parent}' was in use by {_name(owner)}: waiting "
+            f'{WAITED * BEAT:.0f} s for a sign of life.',
+            flush=True,
+        )
+        end = time.monotonic() + WAITED * BEAT
+        with suppress(FileNotFoundError):  # given back meanwhile
+            before = self.path.stat().st_mtime_ns
+            while time.monotonic() < end:
+                time.sleep(BEAT / 60)
+                if self.path.stat().st_mtime_ns != before:
+                    return True
+        return False
+
     def _inode(self) -> int | None:
         with suppress(OSError):
             return self.path.stat().st_ino
@@ -121,6 +138,12 @@ class RunLock:
             with suppress(OSError):
                 if self._inode() == self._owner.get('file'):
                     os.utime(self.path)
+
+
+def _name(owner: dict) -> str:
+    if not owner:
+        return 'an unknown process'
+    return f'process {owner.get("pid")} on {owner.get("host")}'
 
 
 def _start_of(pid: int) -> str | None:

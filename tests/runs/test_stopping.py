@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from unittest.mock import patch
@@ -243,17 +244,27 @@ def test_lock_of_a_copied_work_dir(tmp_path):
     assert not lock.path.exists()
 
 
-def test_lock_of_another_host(tool_of, tmp_path):
+def test_lock_of_another_host(tool_of, tmp_path, monkeypatch):
+    """It holds while it beats; a killed job may start again elsewhere."""
+    monkeypatch.setattr('mmsmt.runs.lock.BEAT', 0.5)
     config = toy.write_config(tmp_path / 'run.py')
     work_dir = tmp_path / 'run'
     work_dir.mkdir()
     lock = work_dir / 'run.lock'
-    lock.write_text('{"host": "elsewhere", "pid": 1, "started": "x"}')
+    owner = '{"host": "elsewhere", "pid": 1, "started": "x"}'
+    lock.write_text(owner)
+    timer = threading.Timer(1, os.utime, [lock])
+    timer.start()
     status, text = tool_of('train', config, '--work-dir', work_dir)
-    assert status == 1 and 'process 1 on elsewhere' in text
+    timer.join()
+    assert status == 1 and 'process 1 on elsewhere trains' in text
+    status, text = tool_of('train', config, '--work-dir', work_dir)
+    assert status == 0 and 'waiting 2 s for a sign of life' in text
+    lock.write_text(owner)
     old = time.time() - 601
     os.utime(lock, (old, old))
-    assert tool_of('train', config, '--work-dir', work_dir)[0] == 0
+    status, text = tool_of('train', config, '--work-dir', work_dir, '--resume')
+    assert status == 0 and 'waiting' not in text
     blocked = tmp_path / 'file'
     blocked.write_text('')
     status, text = tool_of('train', config, '--work-dir', blocked)
