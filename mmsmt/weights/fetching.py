@@ -1,5 +1,6 @@
 """Find checkpoints: released weights, local files, the download cache."""
 
+import hashlib
 import os
 from http.client import HTTPException
 from pathlib import Path
@@ -28,11 +29,27 @@ class CheckpointError(UserError):
     """Error for a checkpoint that is unreadable or does not fit the model."""
 
 
+def _origin_of(path: Path) -> Path:
+    """Return the file that says from which URL a cached file is."""
+    return path.with_name(f'.{path.name}.url')
+
+
+def _cached(url: str, name: str) -> Path:
+    """Return the cached file of a URL: its name, which others may have too."""
+    path = Path(torch.hub.get_dir(), 'checkpoints', name)
+    origin = _origin_of(path)
+    if origin.is_file() and origin.read_text('utf-8') != url:
+        digest = hashlib.sha256(url.encode()).hexdigest()[:8]
+        path = path.with_name(f'{path.stem}-{digest}{path.suffix}')
+    return path
+
+
 def fetch_checkpoint(checkpoint: str | os.PathLike) -> Path:
     """Find a checkpoint on disk, downloading a URL into torch's cache.
 
     The cache is the one that mmengine uses too:
     ``$TORCH_HOME/hub/checkpoints``, or ``~/.cache/torch/hub/checkpoints``.
+    Files of one name from two URLs are kept apart.
 
     Args:
         checkpoint (str | PathLike): A local path or an http(s) URL.
@@ -50,7 +67,7 @@ def fetch_checkpoint(checkpoint: str | os.PathLike) -> Path:
         if not path.is_file():
             raise CheckpointError(f"There is no checkpoint file '{path}'.")
         return path
-    path = Path(torch.hub.get_dir(), 'checkpoints', Path(parts.path).name)
+    path = _cached(url, Path(parts.path).name)
 
     def download() -> None:
         if path.is_file():
@@ -59,6 +76,7 @@ def fetch_checkpoint(checkpoint: str | os.PathLike) -> Path:
         print_log(f'Downloading {url} to {path}', logger='current')
         try:
             torch.hub.download_url_to_file(url, str(path), progress=True)
+            _origin_of(path).write_text(url, 'utf-8')
         except (OSError, HTTPException) as error:
             raise CheckpointError(
                 f'Could not download {url}\n  ({error}).\n'

@@ -429,8 +429,15 @@ def test_url_is_cached(released, tiny, tmp_path, cache):
         assert holds(tiny, released)
         with pytest.raises(CheckpointError, match='404'):
             weights.fetch_checkpoint(url.replace('tiny', 'huge'))
+        # Another file of the same name.
+        (folder / 'run2').mkdir()
+        (folder / 'run2/smt_tiny.pth').write_bytes(b'other')
+        other = weights.fetch_checkpoint(url.replace('smt', 'run2/smt'))
+        assert other.read_bytes() == b'other'
+        assert other.name.startswith('smt_tiny-')
         server.shutdown()
-    assert [path.name for path in cache.iterdir()] == ['smt_tiny.pth']
+    names = {path.name for path in cache.iterdir() if path.suffix == '.pth'}
+    assert names == {'smt_tiny.pth', other.name}
     weights.load_weights(
         blank(tiny), url
     )  # from the cache: nobody serves it now
