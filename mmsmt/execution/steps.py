@@ -36,24 +36,27 @@ def run(
         x (Tensor): The map, (B, C, H, W).
         branch (nn.Module): Mixer or feed-forward, with an attribute ``halo``:
             a number of rows, or None if a row depends on all rows.
-        block (nn.Module): Module of the step, with an attribute ``with_cp``.
+        block (nn.Module): Module of the step, with attributes ``with_cp`` and
+            ``is_row_wise``: besides the branch a row depends on itself only.
 
     Returns:
         Tensor: The result, (B, C', H, W).
     """
     if block.with_cp and torch.is_grad_enabled():
         return _recompute(step, x, branch)
+    halo = getattr(branch, 'halo', None)  # None of a user's own module
     if (
-        branch.halo is not None
+        halo is not None
         and inferred_on_cpu(x)
         and not block.training
+        and block.is_row_wise
         # A smaller map fits whole: no arch widens it more than eightfold.
         and 8 * x.numel() * x.element_size() > BAND_BYTES
     ):
         rows = _rows_of_a_band(x, branch)
         fits = rows >= x.shape[0] * x.shape[2]
         if not fits and all(map(is_stock, block.modules())):
-            return _in_bands(step, x, rows, branch.halo)
+            return _in_bands(step, x, rows, halo)
     return step(x)
 
 

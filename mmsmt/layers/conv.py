@@ -31,6 +31,16 @@ def is_local(norm: nn.Module) -> bool:
     return isinstance(norm, nn.Identity) or _applies_statistics(norm)
 
 
+def reach(*convs: nn.Module) -> int | None:
+    """Return the rows above and below that convolutions read, None for all."""
+    rows = 0
+    for conv in convs:
+        if not isinstance(conv, nn.Conv2d) or conv.stride != (1, 1):
+            return None
+        rows = max(rows, conv.dilation[0] * (conv.kernel_size[0] // 2))
+    return rows
+
+
 def conv_bn(
     conv: nn.Module, bn: nn.Module, x: Tensor, act: nn.Module | None = None
 ) -> Tensor:
@@ -152,7 +162,7 @@ def _convolve(
         conv.stride,
         conv.padding,
         # With dilation PyTorch chooses oneDNN, as in layers/linear.py.
-        2 if conv.kernel_size == (1, 1) else 1,
+        2 if conv.kernel_size == (1, 1) else conv.dilation,
         conv.groups,
     )
     return act(x) if act else x

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
 
 SMALLEST = 32
 """Pixels of an image's shorter side, one of the last map."""
@@ -47,6 +48,25 @@ def check_int(name: str, value: int, low: int, high: int | None = None) -> int:
         allowed = f'>= {low}' if high is None else f'from {low} to {high}'
         raise ValueError(f'{name} must be {allowed}, got {value}')
     return value
+
+
+def check_norm(norm_cfg: dict) -> None:
+    """Check that a norm is one of maps (B, C, H, W).
+
+    Raises:
+        ValueError: It is of tokens, or of other maps.
+    """
+    norm = build_norm_layer(norm_cfg, 32)[1]
+    others = (
+        *(nn.BatchNorm1d, nn.BatchNorm3d),
+        *(nn.InstanceNorm1d, nn.InstanceNorm3d),
+    )
+    if type(norm) is nn.LayerNorm or isinstance(norm, others):
+        raise ValueError(
+            f'norm_cfg={norm_cfg!r} is not a norm of maps (B, C, H, W). It is '
+            'the batch norm of the stem and of SAA (BN, SyncBN, GN); the '
+            'layer norms of blocks are fixed.'
+        )
 
 
 def check_rates(drop_path_rate: float, layer_scale_init_value: float) -> None:

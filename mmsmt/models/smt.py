@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmsmt.execution import run
 from mmsmt.execution.contracts import is_stock
 from mmsmt.layers.attention import attention
-from mmsmt.layers.conv import conv_bn, conv_plus_input, is_local
+from mmsmt.layers.conv import conv_bn, conv_plus_input, is_local, reach
 from mmsmt.layers.linear import linear, linear_heads, linear_parts
 from mmsmt.layers.maps import (
     Concatenation,
@@ -35,7 +35,13 @@ from mmsmt.layers.recompute import linear_of_gelu
 from mmsmt.registry import MODELS
 
 from .arch import ARCHS, Arch, parse_arch
-from .checks import check_images, check_int, check_rates, parse_out_indices
+from .checks import (
+    check_images,
+    check_int,
+    check_norm,
+    check_rates,
+    parse_out_indices,
+)
 from .embedding import PatchEmbed, Stem
 from .freezing import FreezableBackbone
 from .init import smt_init_first, strict_init_cfg
@@ -141,8 +147,12 @@ class ScaleAwareModulation(nn.Module):
     @property
     def halo(self) -> int | None:
         """Rows above and below that a row depends on, or None for all."""
-        bn = self.saa.bn
-        return self.num_heads if bn is None or is_local(bn) else None
+        saa: Any = self.saa
+        known = isinstance(saa, (ScaleAwareAggregation, Concatenation))
+        if not (known and isinstance(self.mhmc, MultiHeadMixedConv)):
+            return None
+        local = saa.bn is None or is_local(saa.bn)
+        return reach(*self.mhmc.convs) if local else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
@@ -205,8 +215,6 @@ class DetailSpecificFFN(nn.Module):
         act_cfg (dict): Activation before ``fc2``.
     """
 
-    halo = 1
-
     def __init__(
         self, embed_dims: int, hidden_dims: int, act_cfg: ConfigType
     ) -> None:
@@ -217,6 +225,11 @@ class DetailSpecificFFN(nn.Module):
         )
         self.act = build_activation_layer(act_cfg)
         self.fc2 = nn.Linear(hidden_dims, embed_dims)
+
+    @property
+    def halo(self) -> int | None:
+        """Rows above and below that a row depends on, or None for all."""
+        return reach(self.dwconv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
@@ -274,6 +287,12 @@ class SMTBlock(nn.Module):
         """Map (B, C, H, W) to (B, C, H, W)."""
         x = run(self._mix, x, self.attn, self)
         return run(self._feed_forward, x, self.mlp, self)
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Whether norms and stochastic depth take each position alone."""
+        norms = type(self.norm1) is type(self.norm2) is LayerNorm2d
+        return norms and not self.drop_path.training
 
     def _mix(self, x: Tensor) -> Tensor:
         y = layer_scale(self.attn(self.norm1(x)), self.gamma_1)
@@ -356,6 +375,7 @@ class SMT(FreezableBackbone):
         super().__init__(init_cfg=strict_init_cfg(init_cfg))
         sizes = parse_arch(arch)
         check_rates(drop_path_rate, layer_scale_init_value)
+        check_norm(norm_cfg)
         self.arch = arch
         self.loaded_from: str | None = None
         self.embed_dims = sizes.embed_dims

@@ -84,6 +84,16 @@ def match_names(model: nn.Module, content: Mapping[str, Any]) -> StateDict:
         and 'head.weight' in state
     ):
         state = classifier_state(state)
+    elif (
+        isinstance(getattr(model, 'backbone', None), SMT)
+        and 'head.weight' in state
+        and all(name.startswith('backbone.') for name in model.state_dict())
+    ):  # a classifier without a head
+        state = {
+            name: value
+            for name, value in classifier_state(state).items()
+            if name.startswith('backbone.')
+        }
     for name, module in model.named_modules():
         if isinstance(module, SMT):
             prefix = f'{name}.' if name else ''

@@ -95,6 +95,7 @@ def load_state(model: SMT, state: Mapping[str, Tensor], source: str) -> int:
         )
     model.load_state_dict(ours, strict=False)
     model.loaded_from = f'all {len(ours)} tensors from {source}'
+    model.is_init = True  # else a model around it would draw them anew
     print_log(f'SMT: loaded {model.loaded_from}', logger='current')
     return len(ours)
 

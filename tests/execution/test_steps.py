@@ -1,6 +1,7 @@
 """Bands of rows and recomputation, by structure: no clock here."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from support.small import make
 
 from mmsmt import SMT
 from mmsmt.execution import steps
+from mmsmt.execution.contracts import disabled
 from mmsmt.models.smt import SMTBlock
 
 
@@ -69,6 +71,77 @@ def test_no_bands_where_statistics_need_the_whole_map(monkeypatch, norm):
         assert close(models[1](images), references, 1e-12)
     for ours, theirs in zip(models[1].buffers(), models[0].buffers()):
         assert torch.equal(ours, theirs)
+
+
+def dilate(model):
+    for module in model.modules():
+        deep = isinstance(module, torch.nn.Conv2d) and module.groups > 4
+        if deep and module.kernel_size[0] > 1 and module.stride == (1, 1):
+            module.dilation = (2, 2)
+            module.padding = tuple(2 * p for p in module.padding)
+
+
+def widen(model):
+    mlp = model.block1[0].mlp
+    channels = mlp.dwconv.in_channels
+    mlp.dwconv = torch.nn.Conv2d(
+        channels, channels, 7, padding=3, groups=channels
+    ).double()
+
+
+def normalize_maps(model):
+    for block in model.block1:
+        channels = block.norm2.normalized_shape[0]
+        block.norm2 = torch.nn.GroupNorm(1, channels).double()
+
+
+def dilate_the_stem(model):
+    conv = model.patch_embed1.conv1
+    conv.dilation = (2, 2)
+    conv.padding = tuple(2 * p for p in conv.padding)
+
+
+def exchange_modules(model):
+    block = model.block1[0]
+    block.mlp = torch.nn.Sequential(block.mlp, torch.nn.Identity())
+    block.attn.saa = _Sum()
+
+
+class _Sum(torch.nn.Module):
+    def forward(self, *heads):
+        return torch.cat(heads, 1)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [dilate, widen, normalize_maps, dilate_the_stem, exchange_modules],
+    ids=lambda change: change.__name__,
+)
+def test_changed_modules(monkeypatch, change):
+    """Bands are as wide as convolutions reach, or are not used."""
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    model = make().double()
+    change(model)
+    images = torch.randn(1, 3, 96, 64).double()
+    with torch.no_grad():
+        outs = model(images)
+        with disabled():
+            assert close(outs, model(images), 1e-12)
+
+
+def test_stochastic_depth_at_inference(monkeypatch):
+    """Of one draw for each map, as without bands."""
+    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    model = make(drop_path_rate=0.5).double()
+    for block in model.block1:
+        block.drop_path.train()
+    images = torch.randn(2, 3, 96, 64).double()
+    outs = []
+    for context in (nullcontext(), disabled()):
+        torch.manual_seed(0)
+        with torch.no_grad(), context:
+            outs.append(model(images))
+    assert close(*outs, 1e-12)
 
 
 def test_no_bands_where_drop_path_is_per_image(monkeypatch):

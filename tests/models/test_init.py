@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from mmengine.model import Sequential
 from support import golden
 from support.small import make
 from torch import nn
@@ -57,6 +58,10 @@ def test_from_released(tmp_path, monkeypatch):
     model = SMT.from_released('tiny', out_indices=(3,), drop_path_rate=0.1)
     assert torch.equal(model.norm4.weight, weights['norm4.weight'])
     assert model.block4[0].drop_path.drop_prob == pytest.approx(0.1)
+    # A model around it initializes its other parts.
+    around = Sequential(model, nn.Linear(8, 2))
+    around.init_weights()
+    assert torch.equal(model.norm4.weight, weights['norm4.weight'])
     weights = golden.weights('large-22k')
     torch.save(dict(model=weights), folder / 'smt_large_22k_224_ft.pth')
     model = SMT.from_released('large-22k-ft-224')

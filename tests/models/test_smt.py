@@ -328,6 +328,13 @@ def test_norm_eval():
     assert model.block1.training
 
 
+@pytest.mark.parametrize('kind', ['LN', 'BN1d', 'IN3d'])
+def test_norms_of_other_maps(kind):
+    """As configs of Swin pass them; not in the first forward."""
+    with pytest.raises(ValueError, match='not a norm of maps'):
+        SMT('tiny', norm_cfg=dict(type=kind))
+
+
 def test_norm_cfg():
     model = SMT(SMALL_ARCH, norm_cfg=dict(type='SyncBN', requires_grad=True))
     kinds = [m for m in model.modules() if 'Batch' in type(m).__name__]
