@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import HOOKS
 from torch import Tensor
 
+from mmsmt.data.configured import find_class
 from mmsmt.data.files import DataError
 from mmsmt.deploy.predictor import Predictor
 from mmsmt.deploy.sources import PictureError, find_pictures, iter_pictures
@@ -83,6 +86,12 @@ def from_test_data(
     if size:
         fit_pipelines(cfg, size)
     cfg.log_level = 'WARNING'
+    # The checkpoint's weights are the average, which the hook would look for.
+    cfg.custom_hooks = [
+        hook
+        for hook in cfg.get('custom_hooks') or []
+        if not issubclass(find_class(hook, HOOKS) or Hook, EMAHook)
+    ]
     runner = build_runner(cfg)
     runner.load_or_resume()
     loader = runner.build_dataloader(copy.deepcopy(cfg.test_dataloader))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.runner import Runner
 
-from mmsmt.launch.trial import evaluate_only, silence
+from mmsmt.launch.trial import SAVING, evaluate_only, silence
 from mmsmt.runtimes import ExportedModel
 
 MATCHED = 0.01
@@ -76,6 +76,11 @@ class Judge:
         self._evaluators = []
         for _ in range(2):
             settings = copy.deepcopy(runner.cfg.test_evaluator)
+            for metric in (
+                settings if isinstance(settings, list) else [settings]
+            ):
+                for key in SAVING:  # files of whole tests
+                    metric.pop(key, None)
             self._evaluators.append(runner.build_evaluator(settings))
             self._evaluators[-1].dataset_meta = meta
 
@@ -97,7 +102,8 @@ class Judge:
             if name.endswith(METRICS):
                 # mmseg and mmpretrain give percents.
                 scale = 1 if name.endswith('_mAP') else 100
-                found[name] = value / scale, values[1][name] / scale
+                other = values[1].get(name, np.nan)  # it finds nothing
+                found[name] = value / scale, other / scale
         return found
 
 

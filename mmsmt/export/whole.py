@@ -47,6 +47,13 @@ class Whole(nn.Module):
                 f'test_cfg.mode={mode!r} is not exported; '
                 'with --cfg-options model.test_cfg.mode=whole it is.'
             )
+        head = getattr(model, 'decode_head', None)
+        if task == 'segmentation' and getattr(head, 'out_channels', 2) == 1:
+            raise ExportError(
+                'A segmenter with one output channel (out_channels=1, by a '
+                'sigmoid and a threshold) is not exported; with '
+                'out_channels=2 and softmax it is.'
+            )
         masks = task == 'detection' and self.model.with_mask
         self.outputs = OUTPUTS[task] + (('masks',) if masks else ())
 

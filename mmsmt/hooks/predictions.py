@@ -21,7 +21,7 @@ from mmengine.dist import (
 )
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
@@ -114,7 +114,7 @@ class PredictionHook(Hook):
             if 'pred_score' in sample and 'gt_label' in sample:
                 self._records.append(_describe_image(sample))
             elif 'pred_sem_seg' in sample and 'gt_sem_seg' in sample:
-                record = _count_confusions(sample)
+                record = _count_confusions(sample, self._ignored)
                 self._records.append(record)
                 maps = sample.gt_sem_seg.data[0], sample.pred_sem_seg.data[0]
                 self._worst.append((record, maps))
@@ -141,7 +141,9 @@ class PredictionHook(Hook):
         folder = Path(runner.work_dir, PREDICTIONS)
         with _optional():
             folder.mkdir(parents=True, exist_ok=True)
+        self._ignored = IGNORED
         for metric in evaluator.metrics:
+            self._ignored = getattr(metric, 'ignore_index', self._ignored)
             unset = getattr(metric, 'outfile_prefix', '') is None
             if unset and folder.is_dir():
                 metric.outfile_prefix = str(folder / split)
@@ -161,10 +163,10 @@ class PredictionHook(Hook):
         self._records = []
         if not is_main_process():
             return
-        epoch = runner.epoch if split == 'val' else 0
+        loop = _training_of(runner)
         content = dict(
-            epoch=epoch,
-            iteration=runner.iter,
+            epoch=getattr(loop, 'epoch', 0) if split == 'val' else 0,
+            iteration=getattr(loop, 'iter', 0),
             metrics=_find_numbers(metrics or {}),
             classes=_find_class_names(runner, split),
             records=records,
@@ -205,6 +207,12 @@ def _optional() -> Iterator[None]:
         )
 
 
+def _training_of(runner: Runner) -> BaseLoop | None:
+    """Return the loop of a training; a test has none, and builds none."""
+    loop = runner._train_loop  # the property would read the training data
+    return loop if isinstance(loop, BaseLoop) else None
+
+
 def _describe_run(runner: Runner) -> dict:
     """Return what a report says of a run."""
     file = runner.cfg.filename
@@ -220,7 +228,7 @@ def _describe_run(runner: Runner) -> dict:
         device=describe_device(),
         processes=get_world_size(),
         seed=runner.seed,
-        iterations=runner.max_iters,
+        iterations=getattr(_training_of(runner), 'max_iters', 0),
         python=platform.python_version(),
         versions=installed(),
     )
@@ -276,11 +284,11 @@ def _describe_image(sample: Any) -> dict:
     )
 
 
-def _count_confusions(sample: Any) -> dict:
+def _count_confusions(sample: Any, ignored: int = IGNORED) -> dict:
     """Count a segmenter's pixels by class of truth and prediction."""
     truth = sample.gt_sem_seg.data.flatten().long().cpu()
     guess = sample.pred_sem_seg.data.flatten().long().cpu()
-    valid = truth != IGNORED
+    valid = truth != ignored
     step = int(max(truth[valid].max(), guess.max())) + 1 if valid.any() else 1
     pairs, counts = (truth[valid] * step + guess[valid]).unique(
         return_counts=True

@@ -1,7 +1,9 @@
 """Test a trained detector, segmenter or classifier."""
 
 import argparse
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -72,7 +74,8 @@ def main(args: argparse.Namespace) -> None:
         check=not args.no_check,
     )
     connect_processes(cfg)  # which wait for a long evaluation
-    runner = build_runner(cfg)
+    with keep_config_of_training(cfg):
+        runner = build_runner(cfg)
     if args.out:
         dump = DumpResults(args.out)
         if cfg.get('default_scope') == 'mmdet':
@@ -81,6 +84,24 @@ def main(args: argparse.Namespace) -> None:
             dump = DumpDetResults(args.out)
         runner.test_evaluator.metrics.insert(0, dump)  # before others fail
     runner.test()
+
+
+@contextlib.contextmanager
+def keep_config_of_training(cfg: Config) -> Iterator[None]:
+    """Keep the config that a training wrote into the work dir.
+
+    mmengine replaces it by the test's, whose model may be another one.
+
+    Args:
+        cfg (Config): The config of the test.
+    """
+    path = Path(cfg.work_dir, Path(cfg.filename or '.').name)
+    before = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    finally:
+        if before is not None and not launched_rank():
+            path.write_bytes(before)
 
 
 def prepare_testing(

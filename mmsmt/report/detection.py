@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,10 @@ class DetectionAnalysis:
 
 
 def analyze_detection(
-    annotations: Path, results: Path, image_folder: Path
+    annotations: Path,
+    results: Path,
+    image_folder: Path,
+    classes: Sequence[str] = (),
 ) -> DetectionAnalysis:
     """Compare results with annotations, both in COCO's format.
 
@@ -92,11 +96,14 @@ def analyze_detection(
         annotations (Path): The file that the metric read.
         results (Path): Boxes with scores, as mmdet's metric writes them.
         image_folder (Path): Folder of the images.
+        classes (Sequence[str]): Names of the model's classes, if they are a
+            part of the file's categories.
     """
     from pycocotools.coco import COCO
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
+        _keep_classes(truth, classes)
         notes = json.loads(results.read_text())
         found = truth.loadRes(notes) if notes else None
     precision = _evaluate_sizes(truth, found)
@@ -111,6 +118,25 @@ def analyze_detection(
     table, curves, sizes = _read_precision(precision, names, objects, truth)
     matching = _match_all(truth, notes, numbers, image_folder)
     return DetectionAnalysis(names, table, curves, sizes, *matching)
+
+
+def _keep_classes(truth: Any, classes: Sequence[str]) -> None:
+    """Leave out categories that are no class of the model, as metrics do."""
+    content = truth.dataset
+    kept = [c for c in content['categories'] if c['name'] in classes]
+    if not kept or len(kept) == len(content['categories']):
+        return
+    keys = {category['id'] for category in kept}
+    truth.dataset = dict(
+        content,
+        categories=kept,
+        annotations=[
+            note
+            for note in content['annotations']
+            if note['category_id'] in keys
+        ],
+    )
+    truth.createIndex()
 
 
 def _evaluate_sizes(truth: Any, found: Any) -> np.ndarray:

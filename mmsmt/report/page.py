@@ -274,7 +274,8 @@ def _analyze_detector(
             'are of the images and objects before: this part is left out.'
         )
         return
-    found = analyze_detection(annotations, results, images)
+    classes = (run.predictions or {}).get('classes') or ()
+    found = analyze_detection(annotations, results, images, classes)
     best_first = _sort(found.table, 'ap')
     columns = {'class': 'name', 'AP': 'ap', 'AP50': 'ap50'}
     columns['objects'] = 'objects'

@@ -25,7 +25,8 @@ class RunLog:
         name (str): Name of the work dir.
         folder (Path): The work dir.
         cfg (Config): The config of the last start.
-        info (dict): What the last start recorded of config and machine.
+        info (dict): What the last training recorded of config and machine, or
+            the last test if there is none; and the hashes of annotations.
         training (list[dict]): Logged values of training, by iteration.
         scores (list[dict]): Logged scores of validations, by step.
         predictions (dict): Stored predictions, None if there are none.
@@ -60,7 +61,9 @@ class RunLog:
         unit, total = self.total
         if self.info.get('finished'):
             return total
-        logged = [line.get(unit, 0) for line in self.training]
+        # A logged epoch has begun, and an iteration is over.
+        begun = unit == 'epoch'
+        logged = [line.get(unit, 0) - begun for line in self.training]
         validated = [line.get('step', 0) for line in self.scores]
         return int(max([0, *logged, *validated]))
 
@@ -107,6 +110,7 @@ def read_run_log(folder: Path) -> RunLog:
     run = RunLog(folder.resolve().name, folder, cfg)
     training: dict[int, dict] = {}
     scores: dict[int, dict] = {}
+    infos: list[dict] = []
     for start in starts:
         for record in iter_records(start / 'vis_data' / 'scalars.json'):
             values = _numbers(record)
@@ -114,8 +118,8 @@ def read_run_log(folder: Path) -> RunLog:
                 training[int(values['iter'])] = values
             elif 'step' in values:
                 scores[int(values['step'])] = values
-        info = _read_json(start / RUN)
-        run.info = info or run.info
+        infos.append(_read_json(start / RUN) or {})
+    run.info = _join_infos(infos)
     run.training = [training[key] for key in sorted(training)]
     run.scores = [scores[key] for key in sorted(scores) if key]
     stored = [
@@ -127,6 +131,16 @@ def read_run_log(folder: Path) -> RunLog:
         newest = max(stored, key=lambda path: path.stat().st_mtime)
         run.split, run.predictions = newest.stem, _read_json(newest)
     return run
+
+
+def _join_infos(infos: list[dict]) -> dict:
+    """Return what the last training recorded, and all hashes."""
+    known: dict = {}
+    for info in infos:
+        known.update(info.get('annotations') or {})
+    trained = [info for info in infos if 'images' in info]
+    last = (trained or [info for info in infos if info] or [{}])[-1]
+    return dict(last, annotations=known) if known else last
 
 
 def curve_names(run: RunLog) -> dict[str, list[str]]:

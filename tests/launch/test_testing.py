@@ -21,18 +21,24 @@ def test_test(python, root, coco, trained, tmp_path, tta):
     command = ['tools/test.py', CONFIG, trained[0] / 'epoch_1.pth']
     command += ['--data-root', coco, '--work-dir', tmp_path / 'test']
     command += ['--out', tmp_path / 'all.pkl']
+    # No training data is read, and its config stays.
+    absent = 'train_dataloader.dataset.ann_file=none'
+    dumped = tmp_path / 'test' / Path(CONFIG).name
+    dumped.parent.mkdir()
+    dumped.write_text('# of the training')
     command += (
         ['--tta']
         if tta
         else ['--show-dir', os.path.relpath(tmp_path / 'shown', root)]
     )
-    output = python(*command, *SHORT, cwd=root).stdout
+    output = python(*command, *SHORT, absent, cwd=root).stdout
     assert 'Checkpoint: all' in output
     assert 'coco/bbox_mAP' in output
     assert ('coco/segm_mAP' in output) != tta
     assert (tmp_path / 'all.pkl').is_file()
     pictures = list(tmp_path.glob('shown/*.jpg'))
     assert len(pictures) == (0 if tta else 2)
+    assert dumped.read_text() == '# of the training'
     # What the paper's tables read:
     found = read_run(tmp_path / 'test', Config.fromfile(root / CONFIG))
     assert found.tta if tta else found.test

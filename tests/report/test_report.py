@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmsmt.report.classification import analyze_classification
 from mmsmt.report.detection import analyze_detection
+from mmsmt.report.runs import read_run_log
 from mmsmt.report.segmentation import analyze_segmentation
 from mmsmt.runs.files import hash_file
 
@@ -40,6 +41,10 @@ def run(trained, coco, tmp_path_factory):
         content['categories'][0]['name'] = ODD
         path.write_text(json.dumps(content))
     record_annotations(folder)
+    stored = folder / 'run/predictions/val.json'
+    content = json.loads(stored.read_text())
+    content['classes'][0] = ODD
+    stored.write_text(json.dumps(content))
     return folder
 
 
@@ -125,7 +130,7 @@ def test_a_broken_run(run, tmp_path, tool_of):
     status, _ = tool_of('report', work_dir)
     text = (work_dir / 'report.html').read_text()
     assert status == 0 and 'No predictions are stored' in text
-    assert 'broken is not finished' not in text  # its epoch was validated
+    assert 'broken is not finished: epoch 0 of 1' in text
     assert sections(work_dir / 'report.html') == list(SECTIONS)
     log.unlink()
     status, _ = tool_of('report', work_dir)
@@ -227,11 +232,43 @@ def test_errors_of_a_detector(known, monkeypatch):
     assert rows['a']['ap50'] == pytest.approx(34 / 101)
     assert rows['b']['ap50'] == 0 and rows['a']['objects'] == 3
     assert [row['objects'] for row in found.sizes] == [5, 5, 0, 0]
+    # A model of one class: others' objects are no misses, as in its metric.
+    kept = [x for x in json.loads((known / 'found.json').read_text())]
+    kept = [x for x in kept if x['category_id'] == 1]
+    (known / 'one.json').write_text(json.dumps(kept))
+    one = analyze_detection(
+        known / 'truth.json', known / 'one.json', known, ['a']
+    )
+    assert one.classes == ['a'] and one.confusion.shape == (2, 2)
+    assert one.sizes[0]['objects'] == 3
+    assert one.sizes[0]['ap'] == pytest.approx(one.table[0]['ap'])
     (known / 'found.json').write_text('[]')
     nothing = analyze_detection(
         known / 'truth.json', known / 'found.json', known
     )
     assert nothing.errors['missed'] == 5 and nothing.calibration == []
+
+
+def test_facts_are_of_the_training(tmp_path):
+    """Not of a test after it; and an epoch that has begun is not over."""
+    config = 'train_cfg = dict(max_epochs=3)'
+    infos = [
+        dict(images=80, processes=8, annotations=dict(val=dict(sha256='a'))),
+        dict(processes=2, annotations=dict(test=dict(sha256='b'))),
+    ]
+    for number, info in enumerate(infos):
+        start = tmp_path / f'2024010{number}_000000'
+        (start / 'vis_data').mkdir(parents=True)
+        (start / 'vis_data/config.py').write_text(config)
+        (start / 'run.json').write_text(json.dumps(info))
+    lines = [dict(loss=1.0, iter=i, epoch=3, step=i) for i in (21, 25)]
+    (tmp_path / '20240100_000000/vis_data/scalars.json').write_text(
+        '\n'.join(map(json.dumps, lines))
+    )
+    run = read_run_log(tmp_path)
+    assert run.info['processes'] == 8 and run.info['images'] == 80
+    assert sorted(run.info['annotations']) == ['test', 'val']
+    assert run.reached == 2
 
 
 def test_sums_of_a_segmenter():
