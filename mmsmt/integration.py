@@ -1,5 +1,7 @@
 """Register mmsmt with mmengine, on ``import mmsmt``."""
 
+import pickle
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -21,20 +23,17 @@ def extend_mmengine() -> None:
     - The authors' weights are fetched by
       :func:`mmsmt.weights.fetch_checkpoint`, whose error says where to put
       the file without a network.
-    - Local checkpoints that mmengine cannot read because they hold objects of
-      missing packages (the authors' hold a ``yacs.config.CfgNode``) are read
-      by :func:`mmsmt.weights.read_checkpoint`.
+    - Local checkpoints that mmengine cannot read are read: those with objects
+      of missing packages (the authors' hold a ``yacs.config.CfgNode``), and
+      with upstream's mmengine and torch 2.6 those that hold more than tensors
+      (:func:`load_anyhow`).
     - A checkpoint that does not exactly fit a model with an SMT raises an
       error, in runs and in the hosts' inferencers:
       :func:`mmsmt.weights.strict_loader`.
     """
     from mmsmt.models import SMT
     from mmsmt.names import extend_hosts
-    from mmsmt.weights import (
-        fetch_checkpoint,
-        read_checkpoint,
-        strict_loader,
-    )
+    from mmsmt.weights import fetch_checkpoint, strict_loader
     from mmsmt.weights.fetching import RELEASE
 
     MMENGINE_MODELS.register_module(module=SMT)
@@ -52,10 +51,7 @@ def extend_mmengine() -> None:
     def load_from_local(
         filename: str, map_location: str | torch.device | None = None
     ) -> dict:
-        try:
-            return load(filename, map_location)
-        except ModuleNotFoundError:
-            return read_checkpoint(filename)
+        return load_anyhow(load, filename, map_location)
 
     def load_from_release(
         filename: str, map_location: str | torch.device | None = None
@@ -69,3 +65,34 @@ def extend_mmengine() -> None:
         )
     extend_hosts()
     checkpoint.load_state_dict = strict_loader(checkpoint.load_state_dict)
+
+
+def load_anyhow(
+    load: Callable[..., dict],
+    filename: str,
+    map_location: str | torch.device | None = None,
+) -> dict:
+    """Load a checkpoint as mmengine does, or read it by other means.
+
+    Args:
+        load (Callable): mmengine's loader.
+        filename (str): A local file.
+        map_location (str | torch.device, optional): As of ``torch.load``.
+
+    Raises:
+        CheckpointError: mmengine cannot read it, and it is damaged or would
+            run code.
+    """
+    from mmsmt.weights import read_checkpoint
+
+    try:
+        return load(filename, map_location)
+    except ModuleNotFoundError:
+        return read_checkpoint(filename)
+    except pickle.UnpicklingError:
+        # torch 2.6 loads tensors only by default, and upstream's mmengine
+        # takes the default. What would run code is refused here.
+        read_checkpoint(filename, lazily=True)
+        return torch.load(
+            filename, map_location=map_location, weights_only=False
+        )
