@@ -61,6 +61,10 @@ def whole_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
         return model.state_dict()
 
 
+TWINS = ('student', 'teacher')
+"""Parts of mmdet's semi-supervised detectors."""
+
+
 def has_smt(model: nn.Module) -> bool:
     """Check that a model contains an SMT."""
     return any(isinstance(module, SMT) for module in model.modules())
@@ -94,6 +98,10 @@ def match_names(model: nn.Module, content: Mapping[str, Any]) -> StateDict:
             for name, value in classifier_state(state).items()
             if name.startswith('backbone.')
         }
+    pair = [name for name in TWINS if hasattr(model, name)]
+    if len(pair) == 2 and not any(x.startswith(TWINS) for x in state):
+        # mmdet's semi-supervised detectors take a supervised one's twice.
+        state = {f'{x}.{name}': v for x in pair for name, v in state.items()}
     for name, module in model.named_modules():
         if isinstance(module, SMT):
             prefix = f'{name}.' if name else ''

@@ -152,3 +152,15 @@ def test_keys_of_no_parameter(runner, caplog):
     warn_of_unused_keys(SimpleNamespace(cfg=cfg, logger=runner.logger), names)
     assert "custom_keys has 'bakbone'" in caplog.text
     assert "'neck'" not in caplog.text
+
+
+@pytest.mark.one_stack
+def test_a_supervised_detector_for_a_semi_supervised_one(runner):
+    """As mmdet loads it: into the student and into the teacher."""
+    both = torch.nn.Module()
+    both.student, both.teacher = Model(), Model()
+    semi = SimpleNamespace(**{**vars(runner), 'model': both})
+    checkpoint = dict(state_dict=dict(runner.model.state_dict()))
+    WholeCheckpointHook().after_load_checkpoint(semi, checkpoint)
+    names = set(checkpoint['state_dict'])
+    assert names == set(both.state_dict())
