@@ -1,4 +1,4 @@
-"""How mmengine reads files once mmsmt is imported."""
+"""Read files by mmengine once mmsmt is imported."""
 
 import pickle
 

@@ -4,6 +4,7 @@ import copy
 import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -36,8 +37,11 @@ TRIPLES = {
     'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
 }
 """Settings that mmengine requires all or none of."""
-LOOP_TYPES = {'train': 'EpochBasedTrainLoop', 'val': 'ValLoop'}
-LOOP_TYPES['test'] = 'TestLoop'
+LOOP_TYPES = {
+    'train': 'EpochBasedTrainLoop',
+    'val': 'ValLoop',
+    'test': 'TestLoop',
+}
 """Loops of configs that name none."""
 GIVEN = {'self', 'runner', 'dataloader', 'evaluator'}
 """Arguments of a loop that are not in the config."""
@@ -199,16 +203,36 @@ def _check_signature(
         findings.error(place, f'there is no {settings.get("type")!r}')
         return
     names = list_arguments(kind)
-    if names is None:
-        return
-    for name in set(settings) - names - {'type', '_scope_'}:
+    if names is not None:
+        listing = f'It has {", ".join(sorted(names))}.'
+        report_unknown(place, settings, names, findings, listing)
+
+
+def report_unknown(
+    place: str,
+    settings: Mapping,
+    names: Iterable[str],
+    findings: Findings,
+    otherwise: str = '',
+    remedies: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Report settings that are no argument of their class.
+
+    Args:
+        place (str): Key of the settings.
+        settings (Mapping): The settings, with ``type``.
+        names (Iterable[str]): Arguments of the class.
+        findings (Findings): Extended in place.
+        otherwise (str): Remedy where no argument has a similar name.
+        remedies (Mapping[str, str]): Remedies by the setting's name.
+    """
+    for name in set(settings) - set(names) - {'type', '_scope_'}:
         near = difflib.get_close_matches(name, sorted(names), 1)
         findings.error(
             place,
             f'{type_name(settings)} has no argument {name!r}',
-            f'Write {near[0]!r}.'
-            if near
-            else f'It has {", ".join(sorted(names))}.',
+            remedies.get(name)
+            or (f'Write {near[0]!r}.' if near else otherwise),
         )
 
 

@@ -17,6 +17,7 @@ from .coco import CocoUse, check_coco
 from .configured import (
     SPLITS,
     find_class,
+    find_loading,
     is_local,
     iter_datasets,
     iter_evaluators,
@@ -150,11 +151,7 @@ def _check_dataset(
         use = _find_use(cfg, split, dataset, classes, findings)
         key = repr((use, dataset))
     else:
-        steps = [
-            step
-            for step in dataset.get('pipeline') or []
-            if type_name(step) == 'LoadAnnotations'
-        ]
+        steps = find_loading(dataset)
         key = repr({**dataset, 'pipeline': steps, 'test_mode': None})
     if key in known:
         return known[key]
@@ -340,11 +337,7 @@ def _find_use(
         for evaluator in iter_evaluators(cfg, split)
         if type_name(evaluator) == 'CocoMetric'
     ]
-    loading = [
-        step
-        for step in dataset.get('pipeline') or []
-        if type_name(step) == 'LoadAnnotations'
-    ]
+    loading = find_loading(dataset)
     masks = any(step.get('with_mask') for step in loading)
     heads = (cfg.get('model') or {}).get('roi_head') or {}
     if split == 'train' and heads.get('mask_head') and loading and not masks:

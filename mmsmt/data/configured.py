@@ -49,6 +49,15 @@ def iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:
     yield from [evaluators] if isinstance(evaluators, dict) else evaluators
 
 
+def find_loading(dataset: Mapping) -> list[ConfigDict]:
+    """Return the steps of a dataset's pipeline that load annotations."""
+    return [
+        step
+        for step in dataset.get('pipeline') or []
+        if type_name(step) == 'LoadAnnotations'
+    ]
+
+
 def iter_schedulers(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
     """Yield the keys and settings of schedulers, of several optimizers too."""
     todo = [('param_scheduler', cfg.get('param_scheduler'))]

@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 
 from mmsmt.weights.reading import summarize
 
-from .configured import build_lazily, type_name
+from .configured import build_lazily, find_loading, type_name
 from .findings import Findings
 from .images import (
     DEEP,
@@ -70,8 +70,7 @@ def check_segmentation(
         findings.error(folder, *_describe_no_image(folder, dataset.img_suffix))
         return None
     pairs = [(x['img_path'], x.get('seg_map_path')) for x in samples]
-    loads = 'LoadAnnotations' in map(type_name, settings.get('pipeline') or [])
-    if loads and samples and not any(mask for _, mask in pairs):
+    if find_loading(settings) and not any(mask for _, mask in pairs):
         findings.error(
             where,
             f'data_prefix is {dict(settings.get("data_prefix") or {})}, '
@@ -243,9 +242,7 @@ class _Values:
 def _check_reduce_zero_label(
     where: str, settings: ConfigDict, dataset: Any, findings: Findings
 ) -> None:
-    for step in settings.get('pipeline') or []:
-        if type_name(step) != 'LoadAnnotations':
-            continue
+    for step in find_loading(settings):
         given = step.get('reduce_zero_label')
         if given is not None and given != dataset.reduce_zero_label:
             findings.error(

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmsmt.weights.reading import summarize
 
+from .building import report_unknown
 from .configured import (
     find_class,
     has_constructor,
@@ -213,10 +214,5 @@ def _check_arguments(place: str, hook: dict, findings: Findings) -> None:
         if not more or any(p.kind == p.VAR_KEYWORD for p in more.values()):
             return
         names |= set(more)
-    for name in set(hook) - names - {'type', '_scope_', 'priority'}:
-        near = difflib.get_close_matches(name, names, 1)
-        findings.error(
-            place,
-            f'{type_name(hook)} has no argument {name!r}',
-            FINETUNE.get(name) or (f'Write {near[0]!r}.' if near else ''),
-        )
+    names.add('priority')
+    report_unknown(place, hook, names, findings, remedies=FINETUNE)

@@ -1,4 +1,4 @@
-"""What a model finds in a picture."""
+"""Hold what a model finds in a picture."""
 
 import os
 from dataclasses import dataclass

@@ -35,7 +35,8 @@ def run(
         step (Callable): Maps (B, C, H, W) to (B, C', H, W).
         x (Tensor): The map, (B, C, H, W).
         branch (nn.Module): Mixer or feed-forward, with an attribute ``halo``:
-            a number of rows, or None if a row depends on all rows.
+            a number of rows, or None if a row depends on all rows; a module
+            of the user's own may lack it.
         block (nn.Module): Module of the step, with attributes ``with_cp`` and
             ``is_row_wise``: besides the branch a row depends on itself only.
 
@@ -44,11 +45,10 @@ def run(
     """
     if block.with_cp and torch.is_grad_enabled():
         return _recompute(step, x, branch)
-    halo = getattr(branch, 'halo', None)  # None of a user's own module
     if (
-        halo is not None
-        and inferred_on_cpu(x)
+        inferred_on_cpu(x)
         and not block.training
+        and (halo := getattr(branch, 'halo', None)) is not None
         and block.is_row_wise
         # A smaller map fits whole: no arch widens it more than eightfold.
         and 8 * x.numel() * x.element_size() > BAND_BYTES

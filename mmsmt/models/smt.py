@@ -290,7 +290,7 @@ class SMTBlock(nn.Module):
 
     @property
     def is_row_wise(self) -> bool:
-        """Whether norms and stochastic depth take each position alone."""
+        """Return whether norms and DropPath take each position alone."""
         norms = type(self.norm1) is type(self.norm2) is LayerNorm2d
         return norms and not self.drop_path.training
 

@@ -50,8 +50,7 @@ class _Position(BaseLoop):
         batches = itertools.islice(self._loading, left, None)
         while True:
             WATCH.begin('loading', self._iter + 1)
-            with explain_loading():
-                batch = next(batches, self)
+            batch = next(batches, self)
             WATCH.begin('')
             if batch is self:
                 return

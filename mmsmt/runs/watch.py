@@ -12,8 +12,6 @@ BEAT = 2.0
 """Seconds between two signs of life, but at most a quarter of the limit."""
 FIRST = 6
 """Factor of the time that the first iteration may take: it may compile."""
-
-
 ASLEEP = 10
 """Factor of a beat after which the process itself was suspended."""
 

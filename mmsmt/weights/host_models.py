@@ -26,6 +26,8 @@ from .initializers import classifier_state
 from .loading import describe_mismatches, identify_archs
 from .reading import extract_state_dict
 
+TWINS = ('student', 'teacher')
+"""Parts of mmdet's semi-supervised detectors."""
 _PARTIAL = 'mmsmt.partial'
 
 HOW_TO_FINETUNE = (
@@ -61,10 +63,6 @@ def whole_state_dict(model: nn.Module) -> dict[str, torch.Tensor]:
         return model.state_dict()
 
 
-TWINS = ('student', 'teacher')
-"""Parts of mmdet's semi-supervised detectors."""
-
-
 def has_smt(model: nn.Module) -> bool:
     """Check that a model contains an SMT."""
     return any(isinstance(module, SMT) for module in model.modules())
@@ -82,22 +80,15 @@ def match_names(model: nn.Module, content: Mapping[str, Any]) -> StateDict:
         CheckpointError: The checkpoint contains no tensor.
     """
     state = dict(extract_state_dict(content))
-    if (
-        isinstance(getattr(model, 'backbone', None), SMT)
-        and hasattr(getattr(model, 'head', None), 'fc')
-        and 'head.weight' in state
-    ):
-        state = classifier_state(state)
-    elif (
-        isinstance(getattr(model, 'backbone', None), SMT)
-        and 'head.weight' in state
-        and all(name.startswith('backbone.') for name in model.state_dict())
-    ):  # a classifier without a head
-        state = {
-            name: value
-            for name, value in classifier_state(state).items()
-            if name.startswith('backbone.')
-        }
+    has_smt_backbone = isinstance(getattr(model, 'backbone', None), SMT)
+    if has_smt_backbone and 'head.weight' in state:
+        whole = classifier_state(state)
+        if hasattr(getattr(model, 'head', None), 'fc'):
+            state = whole
+        elif all(k.startswith('backbone.') for k in model.state_dict()):
+            state = {  # without a head
+                k: v for k, v in whole.items() if k.startswith('backbone.')
+            }
     pair = [name for name in TWINS if hasattr(model, name)]
     if len(pair) == 2 and not any(x.startswith(TWINS) for x in state):
         # mmdet's semi-supervised detectors take a supervised one's twice.

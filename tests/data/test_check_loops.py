@@ -125,7 +125,7 @@ def test_faults(name):
     ],
 )
 def test_iterations_of_epochs(images, settings, words):
-    """Of 12 epochs with batches of two."""
+    """Count them in 12 epochs with batches of two."""
     cfg = copy.deepcopy(EPOCHS)
     for key, value in settings.items():
         if key == 'param_scheduler.1':

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.one_stack
 
 
 def unread_json(root):
-    """Of VGG's annotator, beside the images of each split."""
+    """Write that of VGG's annotator beside the images of each split."""
     for split in ('train', 'val'):
         for i in range(3):
             shapes.draw(i, root / f'{split}/{i}.jpg')

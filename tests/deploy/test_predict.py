@@ -187,7 +187,7 @@ def test_pictures_that_need_too_much_memory(model, photos, monkeypatch):
 
 
 def test_a_full_disk(model, photos, tool_of, tmp_path, monkeypatch):
-    """What was predicted is kept, and one message says what failed."""
+    """Keep what was predicted, and say in one message what failed."""
     out = tmp_path / 'out'
     write = Path.write_bytes
 

@@ -130,7 +130,7 @@ def test_changed_modules(monkeypatch, change):
 
 
 def test_stochastic_depth_at_inference(monkeypatch):
-    """Of one draw for each map, as without bands."""
+    """Draw once for each map, as without bands."""
     monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
     model = make(drop_path_rate=0.5).double()
     for block in model.block1:

@@ -1,4 +1,4 @@
-"""What is stored for the report of a run."""
+"""Store what the report of a run needs."""
 
 import torch
 from mmengine.structures import PixelData

@@ -31,20 +31,14 @@ def read_folders(root: Path) -> Collection | None:
     root = _descend(root)
     places = {p: split_of_name(p.name) for p in _subfolders(root)}
     holding = {p: split for p, split in places.items() if find_images(p)}
-    flat = {
-        p: split
-        for p, split in holding.items()
-        if split == 'test' and not _subfolders(_descend(p))
-    }
-    if len(flat) < len(holding):  # an unlabelled test set
-        for place in flat:
-            del holding[place]
-    else:
-        flat = {}
-    if not holding or any(split == '' for split in holding.values()):
-        holding, flat = {root: ''}, {}
-    elif not all(_subfolders(_descend(p)) for p in holding):
-        holding, flat = {root: ''}, {}  # a class with the name of a split
+    # A test set may have no folders of classes: it has no labels.
+    flat = [p for p in holding if not _subfolders(_descend(p))]
+    labelled = {p: split for p, split in holding.items() if p not in flat}
+    unlabelled = all(holding[p] == 'test' for p in flat)
+    if labelled and all(labelled.values()) and unlabelled:
+        holding = labelled
+    else:  # without splits; a class may have the name of one
+        holding, flat = {root: ''}, []
     result = Collection('folders of classes', 'classification', [], {})
     empty, deep = [], []
     for place in flat:

@@ -106,7 +106,9 @@ def _choose_mask(image: Path, masks: list[Path], root: Path) -> Path:
         common = folders & Counter(mask.relative_to(root).parts[:-1])
         return split_of(mask, root) == split, sum(common.values())
 
-    best = [m for m in masks if rank(m) == max(map(rank, masks))]
+    ranks = {mask: rank(mask) for mask in masks}
+    highest = max(ranks.values())
+    best = [mask for mask in masks if ranks[mask] == highest]
     if len(best) > 1:
         raise DataError(
             f"The mask of '{image}' may be '{best[0]}' or '{best[1]}'. Give "
