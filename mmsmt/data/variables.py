@@ -75,13 +75,15 @@ def explain_option(cfg: Config, key: str) -> tuple[str, bool]:
         return f'nothing reads {key}: give --data-root DIR', True
     if root == 'custom_imports':
         return 'modules are imported before: write it into the file', True
+    places = [place for place, _ in find_places(cfg, root)]
+    if root not in cfg and places:
+        return f'nothing reads {key}: set {summarize(places, MOST)}', True
     if root not in cfg:
         near = difflib.get_close_matches(root, sorted(READ), 1)
         if near:
             return f'nothing reads {key}: did you mean {near[0]}?', True
         return f'neither the config nor mmengine has {root}', False
     text = f'{root} is a variable of the config, which was read before'
-    places = [place for place, _ in find_places(cfg, root)]
     if places:
         return f'{text}: set {summarize(places, MOST)}', True
     return f'{text}: what was made of it keeps its value', False

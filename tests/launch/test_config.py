@@ -102,6 +102,7 @@ OPTIONS = {
     'lr_config.step=[8,11]': 'it is param_scheduler now',
     'max_epochs=3': 'a variable of the config, which was read before: set '
     'train_cfg.max_epochs',
+    'batch_size=4': 'nothing reads batch_size: set train_dataloader.batch_',
     'data_root=elsewhere': 'give --data-root DIR',
     'launcher=pytorch': 'it is the option --launcher now',
     'custom_imports.imports=a': 'modules are imported before',
