@@ -93,3 +93,27 @@ def test_pins_agree_with_the_extras(root, stack):
         re.match(r'(nvidia|cuda|triton)-?\w*', line) for line in gone
     )
     assert not any('nvidia' in line or 'triton' in line for line in left)
+
+
+@pytest.mark.one_stack
+def test_a_failed_set_up_leaves_the_former_environment(root, tmp_path):
+    replaced = runpy.run_path(str(root / 'tools/setup_env.py'))['replaced']
+    replaced.__wrapped__.__globals__['ROOT'] = tmp_path
+    env = tmp_path / 'onedl'
+
+    def make(content, error=None):
+        with replaced(env):
+            env.mkdir()
+            (env / 'module.py').write_text(content)
+            if error:
+                raise error
+            (env / 'ready').write_text('')
+
+    make('1')
+    for error in SystemExit('no network'), KeyboardInterrupt():
+        with pytest.raises(type(error)):
+            make('2', error)
+        assert (env / 'module.py').read_text() == '1'
+    make('3')
+    assert (env / 'module.py').read_text() == '3'
+    assert [path.name for path in tmp_path.iterdir()] == ['onedl']

@@ -12,6 +12,7 @@ index. A ready environment is not changed.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import platform
@@ -22,6 +23,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -67,7 +69,7 @@ def main() -> None:
     stack = args.stack
     if stack not in STACKS:
         stop(f"STACK='{stack}' is none of {', '.join(STACKS)}.")
-    pure, compiled, low, high = STACKS[stack]
+    *_, low, high = STACKS[stack]
     version = sys.version_info[:2]
     if not low <= version <= high:
         stop(
@@ -91,10 +93,37 @@ def main() -> None:
     start = time.time()
     uv = find_uv()
     say(f'Setting up {env.relative_to(ROOT)} (Python {dotted(version)})')
+    with replaced(env):
+        build(args, uv, env)
+        stamp.write_text(key)
+    say(f'Ready after {time.time() - start:.0f} s')
+
+
+@contextlib.contextmanager
+def replaced(env: Path) -> Iterator[None]:
+    """Create an environment; on failure restore the ready one before it."""
+    former = env.with_name(env.name + '-former')
+    if (env / 'ready').is_file():
+        shutil.rmtree(former, ignore_errors=True)
+        env.rename(former)
     shutil.rmtree(env, ignore_errors=True)
+    try:
+        yield
+    except BaseException:
+        if former.exists():
+            shutil.rmtree(env, ignore_errors=True)
+            former.rename(env)
+            say(f'{env.relative_to(ROOT)} is as it was before.')
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def build(args: argparse.Namespace, uv: str, env: Path) -> None:
+    """Create an environment and check that it works."""
+    pure, compiled, *_ = STACKS[args.stack]
     run(uv, 'venv', '-q', '--python', sys.executable, env)
     python = env / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
-    pins = lock.read_text()
+    pins = (ROOT / 'requirements' / f'{args.stack}.txt').read_text()
     if args.cpu:
         pins = without_cuda(pins)
     mmcv_pin = re.search(rf'^{pure}==\S+', pins, re.M)[0]
@@ -118,7 +147,8 @@ def main() -> None:
         run(*install, wheel)
         at_fault = f' If mmcv is at fault, delete\n  {wheel}\nfirst.'
     else:
-        run(python, ops / 'permanent.py', stdout=subprocess.DEVNULL)
+        permanent = ROOT / 'mmsmt' / 'ops' / 'permanent.py'
+        run(python, permanent, stdout=subprocess.DEVNULL)
     check = subprocess.run(
         [python, ROOT / 'tools' / 'doctor.py', '--brief'], cwd=ROOT
     )
@@ -127,8 +157,6 @@ def main() -> None:
             'The environment was created but does not work (see above). Fix '
             f'the problem and run this again.{at_fault}'
         )
-    stamp.write_text(key)
-    say(f'Ready after {time.time() - start:.0f} s')
 
 
 def without_cuda(pins: str) -> str:

@@ -84,11 +84,12 @@ def exchange_backbone(cfg: Config, backbone: dict[str, Any]) -> None:
     for host in ('mmdet', 'mmseg', 'mmpretrain'):
         if host == cfg.get('default_scope') or f"'{host}." in repr(backbone):
             importlib.import_module(f'{host}.models')
-            imports = cfg.setdefault('custom_imports', {})
-            given = imports.setdefault('imports', [])
+            imports = dict(cfg.get('custom_imports') or {})
+            given = imports.get('imports') or []
             given = [given] if isinstance(given, str) else given
             if f'{host}.models' not in given:
                 imports['imports'] = [*given, f'{host}.models']
+                cfg.custom_imports = imports
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = cfg.model
     old = model.backbone

@@ -29,7 +29,7 @@ from mmsmt.data.findings import Findings
 from mmsmt.data.images import find_padding
 from mmsmt.errors import UserError
 from mmsmt.launch.checkpoints import read_safely
-from mmsmt.launch.config import load_config
+from mmsmt.launch.config import apply_options, load_config
 from mmsmt.models.checks import SMALLEST
 from mmsmt.models.smt import SMT
 from mmsmt.runtimes.model import use_exported
@@ -86,7 +86,7 @@ class Predictor:
     ) -> None:
         if isinstance(config, Config):
             cfg = copy.deepcopy(config)
-            cfg.merge_from_dict(cfg_options or {})
+            apply_options(cfg, cfg_options or {})
         else:
             cfg = load_config(str(config), cfg_options=cfg_options)
         scope = cfg.get('default_scope')

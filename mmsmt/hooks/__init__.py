@@ -4,13 +4,14 @@ from .checkpoint import WholeCheckpointHook
 from .guard import GuardHook
 from .predictions import PredictionHook
 from .saving import SafeCheckpointHook
-from .schedule import ScheduleHook
+from .schedule import SafeParamSchedulerHook, ScheduleHook
 from .summary import SummaryHook
 
 __all__ = [
     'GuardHook',
     'PredictionHook',
     'SafeCheckpointHook',
+    'SafeParamSchedulerHook',
     'ScheduleHook',
     'SummaryHook',
     'WholeCheckpointHook',

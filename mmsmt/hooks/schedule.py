@@ -1,8 +1,10 @@
-"""Resume with the schedule that the config says now."""
+"""Keep schedules: to the config at a resume, and to metrics that lack."""
 
+import math
+from itertools import chain
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -104,6 +106,32 @@ class ScheduleHook(Hook):
             f'An epoch had {self._length} iterations and has {length} now: '
             f'the run resumes at iteration {loop._iter} in place of {before}.'
         )
+
+
+@HOOKS.register_module()
+class SafeParamSchedulerHook(ParamSchedulerHook):
+    """Hook that steps schedulers, also where a metric gives nothing.
+
+    As long as a detector finds no object, COCO's metric returns no AP, and
+    mmengine's hook ends the run if a scheduler follows it. Such a validation
+    counts as one that was no better.
+    """
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Step the schedulers that follow a metric."""
+        if metrics is not None:
+            schedulers = runner.param_schedulers or []
+            if isinstance(schedulers, dict):
+                schedulers = list(chain(*schedulers.values()))
+            worst = {
+                one.monitor: math.inf if one.rule == 'less' else -math.inf
+                for one in schedulers
+                if getattr(one, 'need_val_args', False)
+            }
+            metrics = {**worst, **metrics}
+        super().after_val_epoch(runner, metrics)
 
 
 def _replay(runner: Runner) -> None:

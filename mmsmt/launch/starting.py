@@ -12,6 +12,12 @@ from mmsmt.runs.checkpoints import Checkpoint, describe, find_all, find_newest
 from .checkpoints import read_safely
 from .config import LaunchError
 
+SAFE = {
+    'checkpoint': 'CheckpointHook',
+    'param_scheduler': 'ParamSchedulerHook',
+}
+"""Default hooks of mmengine that mmsmt's replace, by their keys."""
+
 
 class Start(NamedTuple):
     """Checkpoint and seed that a run starts from.
@@ -148,17 +154,19 @@ def _resume(cfg: Config, checkpoint: Checkpoint) -> Start:
 
 
 def protect(cfg: Config) -> None:
-    """Replace mmengine's hook and loops by those that lose nothing.
+    """Replace mmengine's hooks and loops by those that lose nothing.
 
     Args:
         cfg (Config): The config, changed in place; other kinds stay.
     """
-    hooks = cfg.get('default_hooks')
-    if hooks is None:
-        hooks = cfg.default_hooks = {}
-    saving = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
-    if saving and type_name(saving) == 'CheckpointHook':
-        saving['type'] = 'mmsmt.SafeCheckpointHook'
+    if cfg.get('default_hooks') is None:
+        cfg.default_hooks = {}
+    hooks = cfg.default_hooks  # a ConfigDict, which copies what is assigned
+    for name, kind in SAFE.items():
+        hooks.setdefault(name, dict(type=kind))
+        hook = hooks[name]
+        if hook and type_name(hook) == kind:
+            hook['type'] = f'mmsmt.Safe{kind}'
     for split in SPLITS:
         loader = cfg.get(f'{split}_dataloader') or {}
         if not loader.get('num_workers'):  # torch refuses what needs workers

@@ -15,6 +15,7 @@ from mmsmt.runs.files import require_new_folder
 from mmsmt.runtimes.files import find_format
 from mmsmt.runtimes.model import use_exported
 
+from .building import explain_building
 from .checking import check_data
 from .checkpoints import read_safely
 from .config import (
@@ -74,7 +75,7 @@ def main(args: argparse.Namespace) -> None:
         check=not args.no_check,
     )
     connect_processes(cfg)  # which wait for a long evaluation
-    with keep_config_of_training(cfg):
+    with keep_config_of_training(cfg), explain_building(cfg):
         runner = build_runner(cfg)
     if args.out:
         dump = DumpResults(args.out)

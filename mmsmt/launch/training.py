@@ -22,6 +22,7 @@ from mmsmt.runs.signals import STOPPER
 from mmsmt.runs.together import run_first
 from mmsmt.weights import fetch_checkpoint
 
+from .building import explain_building
 from .checking import check_data
 from .checkpoints import read_safely
 from .config import (
@@ -105,10 +106,11 @@ def main(args: argparse.Namespace) -> None:
             finetune=args.finetune,
             check=not args.no_check,
         )
-        runner = build_runner(cfg)
-        if not args.no_trial:
-            runner.register_hook(TrialHook())
-        runner.train()
+        with explain_building(cfg):
+            runner = build_runner(cfg)
+            if not args.no_trial:
+                runner.register_hook(TrialHook())
+            runner.train()
     if not args.no_report:
         _write_report(cfg.work_dir)
 
