@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
 from mmsmt.registry import OPTIM_WRAPPERS
@@ -28,6 +29,13 @@ class CPUAmpOptimWrapper(OptimWrapper):
             torch.autocast('cpu', torch.bfloat16),
         ):
             yield
+
+
+def list_wrappers(wrapper: Any) -> list[Any]:
+    """Return the wrappers of single optimizers, of models with several too."""
+    if isinstance(wrapper, OptimWrapperDict):
+        return list(wrapper.values())
+    return [wrapper]
 
 
 def cpu_has_bf16() -> bool:

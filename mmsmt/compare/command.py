@@ -14,6 +14,10 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.config import Config
+
+from mmsmt.data.configured import type_name
+from mmsmt.data.settings import list_metrics
 from mmsmt.errors import UsageError
 from mmsmt.launch.config import (
     add_cfg_options,
@@ -87,15 +91,21 @@ def main(args: argparse.Namespace) -> None:
     )
     if not base.get('val_dataloader'):
         raise CompareError(f"'{args.config}' has no validation.")
+    _check_scores(base)
     configs, parameters = {}, {}
     for name, backbone in find_backbones(args.backbones, args.add).items():
         cfg = copy.deepcopy(base)
         exchange_backbone(cfg, backbone)
-        cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+        hooks = cfg.get('default_hooks') or {}
+        saving = hooks.get('checkpoint') or dict(type='CheckpointHook')
+        saving = dict(saving, max_keep_ckpts=1)
+        cfg.default_hooks = dict(hooks, checkpoint=saving)
         parameters[name] = count_parameters(cfg)
         configs[name] = args.work_dir / name / 'config.py'
         write_trial_config(cfg, configs[name])
-    rates = args.lr or [base.optim_wrapper.optimizer.lr]
+    rates = args.lr or [base.optim_wrapper.optimizer.get('lr')]
+    if rates == [None]:
+        raise UsageError('--lr: the config gives no learning rate')
     options = ['--amp'] if args.amp else []
 
     def make(name: str, seed: int, rate: float) -> Trial:
@@ -144,6 +154,22 @@ def main(args: argparse.Namespace) -> None:
         ) from None
     text = write()
     print(f'\n{text}\nCurves: {args.work_dir / "curves.png"}')
+
+
+def _check_scores(cfg: Config) -> None:
+    """Check for a score that can be compared, at the end of every run."""
+    names = list_metrics(cfg)
+    if names is not None and not set(names) & set(SCORES):
+        raise CompareError(
+            f'The validation gives {", ".join(names)}; a comparison needs one '
+            f'of {", ".join(SCORES)}.'
+        )
+    for hook in cfg.get('custom_hooks') or []:
+        if type_name(hook) == 'EarlyStoppingHook':
+            raise CompareError(
+                'EarlyStoppingHook in custom_hooks would end runs at '
+                'different lengths. Leave it out.'
+            )
 
 
 def choose_rates(trials: Sequence[Trial]) -> list[Trial]:

@@ -191,7 +191,8 @@ def run_trial(
     trial.points = read_points(trial.folder)
     if not trial.points:
         trial.failure = (
-            f"'{trial.folder}' has no validation at the end of its training."
+            f"'{trial.folder}' has no validation at the end of its training "
+            f'with one of {", ".join(SCORES)}.'
         )
 
 
@@ -209,6 +210,8 @@ def read_points(folder: Path) -> list[Point]:
     points = []
     # A metric gives nothing where nothing was found.
     names = {key for record in run.scores for key in record if key in SCORES}
+    if not names:
+        return []
     for record in run.scores:
         end = run.iteration_of(record['step'])
         points.append(

@@ -245,6 +245,8 @@ def _check_schedule(
         if scheduler.get('convert_to_iter_based') and not counts_epochs:
             continue  # by the length of an epoch
         by_epoch = scheduler.get('by_epoch', True)
+        if name.startswith('ReduceOnPlateau'):
+            continue  # it counts validations
         if by_epoch and not counts_epochs:
             findings.error(
                 place,

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmsmt.errors import UserError
+from mmsmt.optim import list_wrappers
 from mmsmt.registry import HOOKS
 from mmsmt.runs.signals import STOPPER
 from mmsmt.runs.together import raise_together
@@ -64,10 +65,11 @@ class GuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Watch the optimizer's steps; let signals wait for their end."""
-        wrapper = runner.optim_wrapper
         # Hooks of the optimizer itself are off once torch 2.1 has compiled.
-        if isinstance(wrapper, OptimWrapper):
-            wrapper.step = partial(self._step, runner, wrapper.step)
+        for wrapper in list_wrappers(runner.optim_wrapper):
+            if isinstance(wrapper, OptimWrapper):
+                step = wrapper.step
+                wrapper.step = partial(self._step, runner, wrapper, step)
         WATCH.start(self.timeout)
         STOPPER.act_at_once(False)
 
@@ -86,13 +88,17 @@ class GuardHook(Hook):
         STOPPER.act_at_once(not self._training)
 
     def _step(
-        self, runner: Runner, step: Callable[..., None], **kwargs: Any
+        self,
+        runner: Runner,
+        wrapper: OptimWrapper,
+        step: Callable[..., None],
+        **kwargs: Any,
     ) -> None:
         """Update the weights, unless gradients are not finite."""
-        groups = runner.optim_wrapper.optimizer.param_groups
+        groups = wrapper.optimizer.param_groups
         parameters = [p for group in groups for p in group['params']]
         self._norm = _total_norm([p.grad for p in parameters])
-        scaler = _find_scaler(runner)
+        scaler = _find_scaler(wrapper)
         if scaler is not None:  # it leaves the update out by itself
             self._norm = self._norm / scaler.get_scale()
         elif not torch.isfinite(self._norm):
@@ -124,9 +130,7 @@ class GuardHook(Hook):
         if not bad:
             self._bad = 0
         # A scaler that has come down below 1 does not help.
-        elif (scaler := _find_scaler(runner)) is None or (
-            scaler.get_scale() < 1
-        ):
+        elif _lowest_scale(runner) < 1:
             self._bad += 1
             if self._bad >= self.patience:
                 self._fail(runner, loss, _find_images(data_batch))
@@ -158,7 +162,11 @@ class GuardHook(Hook):
             for rank, (loss, images) in enumerate(found)
         ]
         saving = _find_saving(runner)
-        lr = max(group['lr'] for group in runner.optim_wrapper.param_groups)
+        lr = max(
+            group['lr']
+            for wrapper in list_wrappers(runner.optim_wrapper)
+            for group in wrapper.param_groups
+        )
         norm = 'unknown' if self._norm is None else f'{float(self._norm):g}'
         last = saving and saving.last_ckpt
         raise_together(
@@ -191,10 +199,16 @@ def _total_norm(gradients: Sequence[Tensor | None]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
-def _find_scaler(runner: Runner) -> torch.cuda.amp.GradScaler | None:
+def _find_scaler(wrapper: OptimWrapper) -> torch.cuda.amp.GradScaler | None:
     """Return what scales the losses; None if nothing does."""
-    scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+    scaler = getattr(wrapper, 'loss_scaler', None)
     return scaler if scaler is not None and scaler.is_enabled() else None
+
+
+def _lowest_scale(runner: Runner) -> float:
+    """Return by what losses are multiplied, 0 if by nothing."""
+    scalers = map(_find_scaler, list_wrappers(runner.optim_wrapper))
+    return min((one.get_scale() for one in scalers if one), default=0.0)
 
 
 def _find_saving(runner: Runner) -> SafeCheckpointHook | None:

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections import deque
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmsmt.errors import UserError
+from mmsmt.optim import list_wrappers
 from mmsmt.registry import HOOKS
 from mmsmt.runs import files
 from mmsmt.runs.checkpoints import STOPPED, find_damage
@@ -88,6 +90,9 @@ class SafeCheckpointHook(CheckpointHook):
             self._warn_of_space(runner)
         self._remove_oldest()
         self._record = RunRecord(folder, runner.iter)
+        for metric in self.key_indicators if self.save_best else ():
+            if best := self._record.get(metric):
+                self._set_best_path(metric, str(best.path))
         self._make_up_for_validation(runner)
 
     @property
@@ -143,6 +148,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train(self, runner: Runner) -> None:
         """Remove what only an unfinished run needs."""
+        if paths := getattr(self, 'best_ckpt_path_dict', None):
+            found = {key: path for key, path in paths.items() if path}
+            self.best_ckpt_path_dict = found  # others cannot be published
         super().after_train(runner)
         stopped = getattr(runner.train_loop, 'stop_training', False)
         finished = self._regular == runner.iter and not stopped
@@ -384,16 +392,19 @@ class SafeCheckpointHook(CheckpointHook):
             save_param_scheduler=False,
         )
         self._record.set_best(metric, score, name)
-        path = str(Path(self.out_dir, name))
-        if len(self.key_indicators) == 1:  # for published_keys
-            self.best_ckpt_path = path
-        else:
-            self.best_ckpt_path_dict[metric] = path
+        self._set_best_path(metric, str(Path(self.out_dir, name)))
         unit = 'epoch' if self.by_epoch else 'iteration'
         runner.logger.info(
             f'The best checkpoint, with {metric} {score:.4f} at {unit} '
             f"{step}, is '{name}'."
         )
+
+    def _set_best_path(self, metric: str, path: str) -> None:
+        """Name what mmengine publishes at the end."""
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = path
+        else:
+            self.best_ckpt_path_dict[metric] = path
 
 
 def _length_of(loader: Any) -> int | None:
@@ -421,8 +432,10 @@ def _follows_validation(runner: Runner) -> bool:
 
 def _is_between_updates(runner: Runner) -> bool:
     """Return True if no gradients wait for a later update."""
-    wrapper = runner.optim_wrapper
-    return not isinstance(wrapper, OptimWrapper) or wrapper.should_update()
+    return all(
+        not isinstance(wrapper, OptimWrapper) or wrapper.should_update()
+        for wrapper in list_wrappers(runner.optim_wrapper)
+    )
 
 
 def _find_not_finite(model: nn.Module) -> list[str]:
@@ -446,7 +459,8 @@ def _estimate_sizes(runner: Runner) -> tuple[int, int]:
     if any(hasattr(hook, 'ema_model') for hook in runner.hooks):
         weights *= 2
     state = 0
-    for group in runner.optim_wrapper.param_groups:
+    wrappers = list_wrappers(runner.optim_wrapper)
+    for group in chain(*(wrapper.param_groups for wrapper in wrappers)):
         # Adam and its kin keep two values, SGD one if it has momentum.
         values = 2 if 'betas' in group else bool(group.get('momentum'))
         state += values * parts * sum(p.nbytes for p in group['params'])

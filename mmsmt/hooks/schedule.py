@@ -5,9 +5,10 @@ from itertools import chain
 from typing import Any
 
 from mmengine.hooks import Hook, ParamSchedulerHook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmsmt.data.settings import list_metrics
 from mmsmt.registry import HOOKS
 
 PROGRESS = (
@@ -45,7 +46,8 @@ class ScheduleHook(Hook):
             return
         run = (checkpoint.get('meta') or {}).get('run') or {}
         self._length = run.get('length')
-        if not isinstance(wrapper, OptimWrapper):
+        single = not isinstance(wrapper, OptimWrapperDict)
+        if not single or not isinstance(wrapper, OptimWrapper):
             return
         self._groups = [
             {key: group[key] for key in SETTINGS if key in group}
@@ -114,8 +116,12 @@ class SafeParamSchedulerHook(ParamSchedulerHook):
 
     As long as a detector finds no object, COCO's metric returns no AP, and
     mmengine's hook ends the run if a scheduler follows it. Such a validation
-    counts as one that was no better.
+    counts as one that was no better. A name that no metric has is an error,
+    as in mmengine.
     """
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
@@ -125,10 +131,17 @@ class SafeParamSchedulerHook(ParamSchedulerHook):
             schedulers = runner.param_schedulers or []
             if isinstance(schedulers, dict):
                 schedulers = list(chain(*schedulers.values()))
+            self._known.update(metrics)
+            names = list_metrics(runner.cfg) or ()
             worst = {
                 one.monitor: math.inf if one.rule == 'less' else -math.inf
                 for one in schedulers
                 if getattr(one, 'need_val_args', False)
+                and (
+                    not metrics
+                    or one.monitor in self._known
+                    or one.monitor in names
+                )
             }
             metrics = {**worst, **metrics}
         super().after_val_epoch(runner, metrics)

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmsmt.models import SMT
+from mmsmt.optim import list_wrappers
 from mmsmt.registry import HOOKS
 from mmsmt.weights.host_models import bare_model, is_partial, is_sharded
 
@@ -47,15 +48,14 @@ class SummaryHook(Hook):
         dataset = loader.dataset
         cfg = runner.cfg
         batch = loader.batch_size or loader.batch_sampler.batch_size
-        accumulate = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        wrappers = list_wrappers(runner.optim_wrapper)
+        accumulate = getattr(wrappers[0], '_accumulative_counts', 1)
         effective = batch * get_world_size() * accumulate
         # The wrapper's own list has one more, with the config's settings.
-        optimizer = getattr(
-            runner.optim_wrapper, 'optimizer', runner.optim_wrapper
-        )
         rates = [
             group.get('initial_lr', group['lr'])
-            for group in optimizer.param_groups
+            for wrapper in wrappers
+            for group in getattr(wrapper, 'optimizer', wrapper).param_groups
         ]
         weights = [
             module.loaded_from or 'none: the backbone starts from scratch'

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from mmsmt.data.configured import iter_datasets
+from mmsmt.data.configured import iter_datasets, type_name
 from mmsmt.data.files import check_data_files
 from mmsmt.runs.files import require_new_folder
 from mmsmt.runtimes.files import find_format
@@ -65,6 +65,13 @@ def _pickle_file(name: str) -> str:
 def main(args: argparse.Namespace) -> None:
     """Run ``test``."""
     cfg = load_config_of(args)
+    evaluator = cfg.get('test_evaluator')
+    divided = isinstance(evaluator, dict) and 'dataset_prefixes' in evaluator
+    if args.out and divided:
+        raise LaunchError(
+            f'--out writes all outputs, and {type_name(evaluator)} gives each '
+            'dataset to a metric of its own. Test the datasets one by one.'
+        )
     prepare_testing(
         cfg,
         args.checkpoint,
@@ -162,7 +169,7 @@ def _draw(
     cfg: Config, show: bool, show_dir: str | None, wait_time: float
 ) -> None:
     """Turn on the host's visualization hook; settings differ by host."""
-    hook = cfg.default_hooks.get('visualization')
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise LaunchError('The config has no visualization hook to draw with.')
     hook.update(show=show, wait_time=wait_time)
@@ -173,6 +180,7 @@ def _draw(
         hook['test_out_dir'] = os.path.abspath(show_dir)
     elif show_dir and scope == 'mmpretrain':
         hook['out_dir'] = show_dir
+        hook['interval'] = 1  # it counts in tests too
     elif show_dir:
         cfg.visualizer['save_dir'] = show_dir
 

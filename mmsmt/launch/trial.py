@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
+
+from mmsmt.data.configured import iter_schedulers, type_name
 
 from .config import LaunchError
 
@@ -51,13 +54,16 @@ def try_validation(runner: Runner) -> None:
         runner._val_dataloader, dict
     ):
         return
+    evaluator = runner._val_evaluator
+    if isinstance(evaluator, dict) and evaluator.get('dataset_prefixes'):
+        return  # it divides whole datasets among its metrics
     try:
         with (
             _keep_random_state(),
             silence(runner),
             tempfile.TemporaryDirectory() as folder,
         ):
-            metrics = _validate(runner, Path(folder))
+            metrics, prefixes = _validate(runner, Path(folder))
     except Exception as error:
         lines = traceback.format_exc().strip().splitlines()
         raise LaunchError(
@@ -66,16 +72,27 @@ def try_validation(runner: Runner) -> None:
             + '\n    '.join(lines[-9:])
             + '\nTo train all the same, add --no-trial.'
         ) from error
-    hook = (runner.cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    best = hook.get('save_best') or []
-    best = [best] if isinstance(best, str) else best
-    absent = [name for name in best if name not in (*metrics, 'auto')]
     # Metrics of COCO are empty where nothing was detected.
-    if metrics and absent:
-        raise LaunchError(
-            f'save_best={absent[0]!r} is no metric of the validation, which '
-            f'gives {", ".join(map(repr, metrics))}.'
-        )
+    empty = prefixes - {name.partition('/')[0] for name in metrics}
+    for setting, name in _iter_followed(runner.cfg):
+        known = name in metrics or name.partition('/')[0] in empty
+        if metrics and not known:
+            raise LaunchError(
+                f'{setting}={name!r} is no metric of the validation, which '
+                f'gives {", ".join(map(repr, metrics))}.'
+            )
+
+
+def _iter_followed(cfg: Config) -> Iterator[tuple[str, str]]:
+    """Yield the settings that name a metric, and the name."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    best = hook.get('save_best') or []
+    for name in [best] if isinstance(best, str) else best:
+        if name != 'auto':
+            yield 'save_best', name
+    for place, scheduler in iter_schedulers(cfg):
+        if type_name(scheduler).startswith('ReduceOnPlateau'):
+            yield f'{place}.monitor', scheduler.get('monitor', 'loss')
 
 
 class _FirstBatches:
@@ -93,8 +110,16 @@ class _FirstBatches:
         return min(BATCHES, len(self._loader))
 
 
-def _validate(runner: Runner, folder: Path) -> dict:
-    """Run the validation loop of the config on its first batches."""
+def _validate(runner: Runner, folder: Path) -> tuple[dict, set[str]]:
+    """Run the validation loop of the config on its first batches.
+
+    Args:
+        runner (Runner): The runner.
+        folder (Path): Where metrics may write.
+
+    Returns:
+        tuple[dict, set[str]]: Its metrics, and the prefixes of all.
+    """
     settings = copy.deepcopy(runner._val_dataloader)
     settings.update(num_workers=0, persistent_workers=False)
     settings['dataset'] = runner.val_loop.dataloader.dataset  # read already
@@ -104,7 +129,7 @@ def _validate(runner: Runner, folder: Path) -> dict:
     for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
         for key in SAVING:
             if isinstance(metric, dict) and metric.get(key):
-                metric[key] = str(folder / key)
+                metric[key] = str(folder / key) + Path(metric[key]).suffix
     whole = runner._val_dataloader, runner._val_evaluator
     training = runner.model.training
     runner._val_dataloader = _FirstBatches(loader)
@@ -113,7 +138,9 @@ def _validate(runner: Runner, folder: Path) -> dict:
     try:
         loop = runner.build_val_loop(copy.deepcopy(runner.cfg.val_cfg))
         evaluate_only(loop.evaluator, _first_ids(loader))
-        return loop.run() or {}
+        metrics = loop.evaluator.metrics
+        prefixes = {str(getattr(one, 'prefix', None)) for one in metrics}
+        return loop.run() or {}, prefixes
     finally:
         del runner.call_hook
         runner._val_dataloader, runner._val_evaluator = whole
@@ -137,6 +164,8 @@ def evaluate_only(evaluator: Evaluator, ids: list) -> None:
 def _first_ids(loader: DataLoader) -> list:
     """Return the ids of the images in a loader's first batches."""
     dataset: Any = loader.dataset
+    if not hasattr(dataset, 'get_data_info'):
+        return []  # one of torch
     count = BATCHES * (loader.batch_size or 1)
     indices = itertools.islice(loader.sampler, count)
     infos = map(dataset.get_data_info, indices)

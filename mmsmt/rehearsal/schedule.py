@@ -109,7 +109,7 @@ def shorten_schedule(
             (at(begin, ratio, 1, length), at(interval, ratio, 1, length))
             for begin, interval in loop.dynamic_intervals
         ]
-    hooks = cfg.default_hooks
+    hooks = cfg.get('default_hooks') or {}
     checkpoint = hooks.get('checkpoint') or {}
     interval = checkpoint.get('interval', 1)
     if checkpoint:

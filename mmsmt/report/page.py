@@ -258,6 +258,13 @@ def _analyze(run: RunLog, data_root: str | None) -> PagePart:
 def _analyze_detector(
     run: RunLog, part: PagePart, data_root: str | None
 ) -> None:
+    kinds = {type_name(one) for one in iter_evaluators(run.cfg, run.split)}
+    if 'CocoMetric' not in kinds:
+        part.notes.append(
+            f"This part needs the predictions of COCO's metric: the run has "
+            f'{", ".join(sorted(kinds))}.'
+        )
+        return
     results = run.folder / PREDICTIONS / f'{run.split}.bbox.json'
     annotations, images = _find_truth(run, data_root)
     for path in (results, annotations):
@@ -315,6 +322,9 @@ def _find_truth(run: RunLog, data_root: str | None) -> tuple[Path, Path]:
         if type_name(evaluator) == 'CocoMetric'
     ]
     path = next(filter(None, files), None)
+    converted = run.folder / PREDICTIONS / f'{run.split}.gt.json'
+    if not path and converted.is_file():  # by the metric, from another format
+        return converted, root / prefix
     if data_root or not path:
         path = root / dataset.get('ann_file', '')
     return Path(path), root / prefix

@@ -114,7 +114,7 @@ def read_run_log(folder: Path) -> RunLog:
     for start in starts:
         for record in iter_records(start / 'vis_data' / 'scalars.json'):
             values = _numbers(record)
-            if 'loss' in values and 'iter' in values:
+            if 'loss' in record and 'iter' in values:  # finite or not
                 training[int(values['iter'])] = values
             elif 'step' in values:
                 scores[int(values['step'])] = values

@@ -140,6 +140,8 @@ class IterTrainLoop(_Position, IterBasedTrainLoop):
             self._positioned.paused = True
         with blocked():
             super().__init__(runner, loader, *args, **kw)
+        # It would begin the data anew, where nothing needs to be read.
+        self.fast_forward_on_resume = False
         if self._positioned is not None:
             self._positioned.paused = False
             self.dataloader_iterator = _Endless(self)

@@ -252,3 +252,27 @@ def _arguments(tmp_path):
             *('val_dataloader=None', 'val_evaluator=None', 'val_cfg=None'),
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (
+            dict(
+                val_dataloader={},
+                val_evaluator=dict(type='CocoMetric', prefix='own'),
+            ),
+            'a comparison needs one of coco/bbox_mAP,',
+        ),
+        (
+            dict(
+                val_evaluator=dict(type='CocoMetric'),
+                custom_hooks=[dict(type='EarlyStoppingHook')],
+            ),
+            'EarlyStoppingHook in custom_hooks would end runs',
+        ),
+    ],
+)
+def test_runs_that_give_no_score(change, words):
+    with pytest.raises(UserError, match=words):
+        command._check_scores(Config(change))

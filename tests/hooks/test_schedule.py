@@ -22,7 +22,8 @@ def test_a_metric_that_gives_nothing_ends_no_run(named):
     )
     schedulers = [scheduler]
     runner = SimpleNamespace(
-        param_schedulers=dict(model=schedulers) if named else schedulers
+        param_schedulers=dict(model=schedulers) if named else schedulers,
+        cfg=Config(dict(val_evaluator=dict(type='CocoMetric'))),
     )
     with pytest.raises(KeyError):
         ParamSchedulerHook().after_val_epoch(runner, {})
@@ -35,6 +36,10 @@ def test_a_metric_that_gives_nothing_ends_no_run(named):
         hook.after_val_epoch(runner, {})
     assert optimizer.param_groups[0]['lr'] == pytest.approx(0.1)
     hook.after_val_epoch(runner)  # of a validation without metrics
+    hook.after_val_epoch(runner, {'other/score': 1})  # of another metric
+    scheduler.monitor = 'mAP'
+    with pytest.raises(KeyError, match='mAP'):
+        hook.after_val_epoch(runner, {'coco/bbox_mAP': 0.1})
 
 
 def test_runs_have_it():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import METRICS, MODELS
 from support import toy
 from support.runs import CONFIG, SHORT
@@ -15,7 +16,7 @@ from mmsmt import launch
 from mmsmt.data.findings import Findings
 from mmsmt.data.summary import Summary
 from mmsmt.errors import UserError
-from mmsmt.launch import checking
+from mmsmt.launch import checking, testing
 from mmsmt.launch.checking import check_classes_of
 
 
@@ -178,3 +179,69 @@ def test_trial_evaluates_its_images_only(tool_of, tmp_path):
     status, text = tool_of('train', config, '--work-dir', tmp_path / 'run')
     assert status == 0, text
     assert ImagesMetric.seen == [list(range(8)), None]
+
+
+@METRICS.register_module(force=True)
+class EmptyMetric(toy.ToyMetric):
+    """One that gives nothing, as COCO's where nothing is found."""
+
+    default_prefix = 'empty'
+
+    def compute_metrics(self, results):
+        return {}
+
+
+@pytest.mark.one_stack
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'default_hooks.checkpoint.save_best': 'empty/score'}, ''),
+        ({'default_hooks.checkpoint.save_best': 'score'}, "save_best='score'"),
+        (
+            {'param_scheduler': [dict(type='ReduceOnPlateauLR')]},
+            "param_scheduler.0.monitor='loss' is no metric of the validation",
+        ),
+    ],
+)
+def test_metrics_that_are_followed(tool_of, tmp_path, changes, words):
+    """One that may give more than it does on two images is not refused."""
+    folder = tmp_path / 'predictions'
+    metrics = [
+        dict(type='ToyMetric'),
+        dict(type='EmptyMetric'),
+        dict(type='DumpResults', out_file_path=f'{folder}/val.pkl'),
+    ]
+    changes = {
+        'val_evaluator': metrics,
+        'train_cfg.max_epochs': 1,
+        'default_hooks.checkpoint.rule': 'greater',
+        **changes,
+    }
+    config = toy.write_config(tmp_path / 'run.py', **changes)
+    status, text = tool_of('train', config, '--work-dir', tmp_path / 'run')
+    assert (status, words in text) == (int(bool(words)), True), text
+    assert folder.exists() != bool(words)  # the trial writes elsewhere
+
+
+@pytest.mark.one_stack
+def test_evaluators_that_divide_datasets(tool_of, tmp_path):
+    """Their metrics are counted: one more would take another's results."""
+    evaluator = dict(type='MultiDatasetsEvaluator', dataset_prefixes=['a'])
+    config = toy.write_config(
+        tmp_path / 'run.py', **{'test_evaluator': evaluator}
+    )
+    status, text = tool_of('test', config, 'x.pth', '--out', 'out.pkl')
+    assert status == 1
+    assert '--out writes all outputs, and MultiDatasetsEvaluator' in text
+
+
+@pytest.mark.parametrize('host', ['mmdet', 'mmpretrain', 'mmseg'])
+def test_every_picture_is_drawn(tmp_path, host):
+    """mmpretrain's hook counts samples in tests too."""
+    hooks = dict(visualization=dict(type='VisualizationHook'))
+    cfg = Config(dict(default_scope=host, default_hooks=hooks, visualizer={}))
+    testing._draw(cfg, False, str(tmp_path), 0)
+    drawn = cfg.default_hooks.visualization.get('interval')
+    assert drawn == (1 if host == 'mmpretrain' else None)
+    with pytest.raises(launch.LaunchError, match='no visualization hook'):
+        testing._draw(Config(dict(default_scope=host)), False, 'x', 0)

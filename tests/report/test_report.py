@@ -262,6 +262,7 @@ def test_facts_are_of_the_training(tmp_path):
         (start / 'vis_data/config.py').write_text(config)
         (start / 'run.json').write_text(json.dumps(info))
     lines = [dict(loss=1.0, iter=i, epoch=3, step=i) for i in (21, 25)]
+    lines.append(dict(lines[0], iter=26, step=26, loss=float('nan')))
     (tmp_path / '20240100_000000/vis_data/scalars.json').write_text(
         '\n'.join(map(json.dumps, lines))
     )
@@ -269,6 +270,7 @@ def test_facts_are_of_the_training(tmp_path):
     assert run.info['processes'] == 8 and run.info['images'] == 80
     assert sorted(run.info['annotations']) == ['test', 'val']
     assert run.reached == 2
+    assert not run.scores and len(run.training) == 3
 
 
 def test_sums_of_a_segmenter():

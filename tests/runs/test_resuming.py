@@ -1,9 +1,11 @@
 """A resumed run equals the unbroken one."""
 
+import inspect
 import re
 import signal
 
 import pytest
+from mmengine.runner import IterBasedTrainLoop
 from support import toy
 from support.toy import assert_equal, weights
 
@@ -277,3 +279,55 @@ def test_what_cannot_be_equal_is_said(tool_of, tmp_path):
         *('--cfg-options', 'activation_checkpointing=[layers]'),
     )
     assert status == 1 and 'model.backbone.with_cp=True' in text
+
+
+@pytest.mark.one_stack
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'by_epoch': False, 'train_cfg.fast_forward_on_resume': True},
+        {
+            'by_epoch': False,  # it counts validations all the same
+            'param_scheduler': [
+                dict(type='ReduceOnPlateauLR', monitor='toy/acc')
+            ],
+        },
+        {
+            'model.type': 'ToyPair',
+            'optim_wrapper.constructor': 'ToyPairConstructor',
+            'param_scheduler': None,
+        },
+        {
+            'default_hooks.checkpoint': dict(
+                type='CheckpointHook',
+                save_best=['toy/acc', 'toy/falling'],
+                rule='greater',
+                published_keys=['meta', 'state_dict'],
+            )
+        },
+    ],
+    ids=['forward', 'plateau', 'optimizers', 'published'],
+)
+def test_rarer_settings(tool_of, tmp_path, settings):
+    """A run that is stopped and resumed has them to its end."""
+    if 'train_cfg.fast_forward_on_resume' in settings:
+        signature = inspect.signature(IterBasedTrainLoop)
+        if 'fast_forward_on_resume' not in signature.parameters:
+            pytest.skip('of newer mmengine')
+    config = toy.write_config(tmp_path / 'run.py', **settings)
+    hooks = [dict(type='ToyAccident', after=12)]
+    broken = toy.write_config(
+        tmp_path / 'broken.py', **settings, custom_hooks=hooks
+    )
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    status, text = tool_of('train', config, '--work-dir', whole)
+    assert status == 0, text
+    with pytest.raises(KeyboardInterrupt):
+        tool_of('train', broken, '--work-dir', parts)
+    status, text = tool_of('train', config, '--work-dir', parts, '--resume')
+    assert status == 0, text
+    name = 'epoch_3.pth' if settings.get('by_epoch', True) else 'iter_15.pth'
+    assert_equal(weights(whole, name), weights(parts, name))
+    published = [len(list(x.glob('*-*.pth'))) for x in (whole, parts)]
+    assert published[0] == published[1]
+    assert bool(published[0]) == ('default_hooks.checkpoint' in settings)

@@ -20,11 +20,13 @@ from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import (
     DATASETS,
     HOOKS,
     METRICS,
     MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
     STRATEGIES,
     TRANSFORMS,
 )
@@ -135,6 +137,36 @@ class ToyModel(BaseModel):
 
 
 @MODELS.register_module()
+class ToyPair(ToyModel):
+    """A model that steps two optimizers in turn."""
+
+    def train_step(self, data, optim_wrapper):
+        data = self.data_preprocessor(data, True)
+        for name in ('first', 'last'):
+            optim_wrapper.zero_grad()  # of the other one's loss
+            losses, log = self.parse_losses(self(**data, mode='loss'))
+            optim_wrapper[name].update_params(losses)
+        return log
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class ToyPairConstructor:
+    """Make an optimizer for each half of the layers."""
+
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None) -> None:
+        self.lr = optim_wrapper_cfg['optimizer']['lr']
+
+    def __call__(self, model) -> OptimWrapperDict:
+        def make(layers):
+            return OptimWrapper(
+                torch.optim.AdamW(layers.parameters(), lr=self.lr)
+            )
+
+        layers = getattr(model, 'module', model).layers
+        return OptimWrapperDict(first=make(layers[:2]), last=make(layers[2:]))
+
+
+@MODELS.register_module()
 class ToySMT(ToyModel):
     """An SMT whose output is the power of its last map."""
 
@@ -172,15 +204,18 @@ class ToySharding(FSDPStrategy):
 
 @METRICS.register_module()
 class ToyMetric(BaseMetric):
-    """A score that changes with each validation."""
+    """A score that changes with each validation, and one that falls."""
 
     default_prefix = 'toy'
+    calls = 0
 
     def process(self, data_batch, data_samples) -> None:
         self.results += [float(value.mean()) for value in data_samples]
 
     def compute_metrics(self, results: list) -> dict:
-        return {'acc': 1 - abs(sum(results) / len(results) - 1)}
+        self.calls += 1
+        accuracy = 1 - abs(sum(results) / len(results) - 1)
+        return {'acc': accuracy, 'falling': -self.calls}
 
 
 @HOOKS.register_module()
