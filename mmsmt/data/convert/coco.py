@@ -63,18 +63,63 @@ def read_coco(root: Path, contents: dict[Path, dict]) -> Collection:
         )
     seen: dict[Path, Path] = {}
     for path, content in contents.items():
+        result.notes += _settle_crowds(path, content)
         split = split_of(path, root, by_file=True)
         pictures = _read_file(path, content, finder, split)
         for picture in pictures:
-            other = seen.setdefault(picture.path, path)
-            if other != path:
+            if picture.path in seen:
                 raise DataError(
-                    f"'{picture.path}' is in '{other}' and in '{path}': its "
-                    'objects would count twice, or be trained and validated '
-                    'with. Keep one of the files in the folder.'
+                    f"'{picture.path}' is in '{seen[picture.path]}' and in "
+                    f"'{path}', each time as another image: its objects would "
+                    'count twice, or be trained and validated with. Keep one '
+                    'of them.'
                 )
+            seen[picture.path] = path
         result.splits.setdefault(split, []).extend(pictures)
     return result
+
+
+def _settle_crowds(path: Path, content: dict) -> list[str]:
+    """Decide which objects are crowds; remove those to ignore.
+
+    CVAT writes ``iscrowd`` for each mask that was painted, and ``attributes``
+    of each object.
+    """
+    notes: list[str] = []
+    every = content['annotations']
+    kept = [note for note in every if not note.get('ignore')]
+    if len(kept) < len(every):
+        content['annotations'] = kept
+        notes.append(
+            f"'{path}': {len(every) - len(kept)} objects to ignore are left "
+            'out.'
+        )
+    crowds = [note for note in kept if note.get('iscrowd')]
+    painted = [
+        note
+        for note in crowds
+        if isinstance(note.get('segmentation'), dict)
+        and isinstance(note.get('attributes'), dict)
+    ]
+    if crowds and len(painted) == len(crowds):
+        for note in painted:
+            note['iscrowd'] = 0
+        notes.append(
+            f"'{path}': {len(painted)} masks are marked as crowds, as CVAT "
+            'marks those that were painted: they are read as single objects.'
+        )
+    elif crowds and len(crowds) == len(kept):
+        raise DataError(
+            f"'{path}': all {len(crowds)} objects are crowds (iscrowd=1), "
+            'which are neither trained nor counted. Set iscrowd=0 for single '
+            'objects.'
+        )
+    elif crowds:
+        notes.append(
+            f"'{path}': {len(crowds)} of {len(kept)} objects are crowds "
+            '(iscrowd=1): they are neither trained nor counted.'
+        )
+    return notes
 
 
 def _drop_unused_twins(content: dict) -> None:
@@ -146,6 +191,8 @@ def _clean_mask(mask: Any) -> list | dict | None:
     if not isinstance(mask, list):
         return None
     whole = []
+    if mask and all(isinstance(x, (int, float)) for x in mask):
+        mask = [mask]  # one polygon, not in a list of its own
     for polygon in mask:
         if isinstance(polygon, list) and all(
             isinstance(point, list) for point in polygon

@@ -39,13 +39,23 @@ def read_labelme(root: Path, contents: dict[Path, dict]) -> Collection:
     finder = ImageFinder(root)
     result = Collection('LabelMe', '', [], {})
     left_out: Counter = Counter()
+    seen: dict[Path, Path] = {}
     for path, content in contents.items():
         name = str(content.get('imagePath') or '')
         split = split_of(path, root)
         image = finder.find(name, path, split)
-        image = image or finder.find(path.stem, path, split)
+        if image is None or image.stem != path.stem:
+            # Files are renamed or copied, and what they say of images stays.
+            own = finder.find(path.stem, path, split)
+            if image is None or (own and own.parent == path.parent):
+                image = own
         if image is None:
             raise DataError(f"'{path}' names the image '{name}', not found.")
+        if image in seen:
+            raise DataError(
+                f"'{path}' and '{seen[image]}' name the same image, '{image}'."
+            )
+        seen[image] = path
         picture = Picture(image, *measure(image))
         given = content.get('imageHeight'), content.get('imageWidth')
         size = picture.height, picture.width

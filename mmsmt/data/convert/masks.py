@@ -49,6 +49,7 @@ def pair_masks(root: Path) -> tuple[list[tuple[Path, Path]], int]:
         DataError: It is not clear which mask is meant, or masks are JPEG.
     """
     masks: dict[str, list[Path]] = {}
+    every = {path.stem for path in find_images(root)}
     images: list[Path] = []
     lossy: list[Path] = []
     for path in find_images(root):
@@ -57,6 +58,9 @@ def pair_masks(root: Path) -> tuple[list[tuple[Path, Path]], int]:
             continue
         hinted = is_of_masks(folders)
         stem = path.stem
+        numbered = re.sub(r'_masks?[-_]?\d+$', '', stem)
+        if numbered in every:  # the second mask of an image
+            stem = numbered
         for end in ENDS:
             stem = stem.removesuffix(end)
         exact = path.suffix.lower() not in ('.jpg', '.jpeg')
@@ -235,8 +239,8 @@ def list_values(path: Path, by_colour: bool = False) -> list:
         with open_image(path) as image:
             if by_colour:
                 image = image.convert('RGB')
-            if image.mode == '1':
-                return [0, 1]
+            if image.mode == '1':  # as OpenCV reads it
+                return [0, 255]
             if image.mode in ('L', 'P'):
                 return [v for v, n in enumerate(image.histogram()) if n]
             if len(image.getbands()) == 1:
@@ -258,6 +262,8 @@ def convert_mask(path: Path, values: dict) -> Image.Image:
     with open_image(path) as image:
         if not colours and (image.mode == 'P' or len(image.getbands()) == 1):
             pixels = np.asarray(image).astype(np.int64)
+            if image.mode == '1':
+                pixels *= 255
         else:
             channels = np.asarray(image.convert('RGB')).astype(np.int64)
             pixels = channels @ (2**16, 2**8, 1)

@@ -1,5 +1,6 @@
 """Find out the format of a folder, and read it."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -105,17 +106,24 @@ def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
     kinds = [kind] if kind else FORMATS
     strange: list[str] = []
     if 'coco' in kinds or 'labelme' in kinds:
-        coco, labelme, strange = _sort_json(root)
+        coco, labelme, strange, damaged = _sort_json(root)
+        if damaged and (coco or labelme):
+            raise DataError(
+                f'{damaged[0]} Repair it, or move it out of the folder.'
+            )
+        strange += damaged
         if coco and 'coco' in kinds:
+            _refuse_others(root, 'coco', kind)
             return read_coco(root, coco)
         if labelme and 'labelme' in kinds:
             return read_labelme(root, labelme)
     if 'yolo' in kinds:
         description = find_description(root)
         if description:
+            _refuse_others(root, 'yolo', kind)
             return read_yolo(root, description)
     if 'voc' in kinds:
-        files = [p for p in find_files(root, '.xml') if _is_voc(p)]
+        files = _find_voc(root)
         if files:
             return read_voc(root, files)
     if 'masks' in kinds:
@@ -149,23 +157,29 @@ def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
 
 def _sort_json(
     root: Path,
-) -> tuple[dict[Path, dict], dict[Path, dict], list[str]]:
+) -> tuple[dict[Path, dict], dict[Path, dict], list[str], list[str]]:
     """Read the JSON files of a folder; tell COCO's from LabelMe's.
 
     Those of COCO's panoptic form, whose annotations are of whole images, are
     left out.
 
     Returns:
-        Contents of COCO's and LabelMe's files, and messages of files that are
-        not whole.
+        Contents of COCO's and LabelMe's files, and messages: of files whose
+        labels are not read, and of those that are not whole.
     """
-    coco, labelme, strange = {}, {}, []
+    coco, labelme, strange, damaged = {}, {}, [], []
     for path in find_files(root, '.json'):
         try:
             content = read_json(path)
         except DataError as error:
-            strange.append(str(error))
+            damaged.append(str(error))
             continue
+        tool = _name_tool(content)
+        if tool:
+            strange.append(
+                f"'{path}' looks like labels of {tool}, which are not read. "
+                'Export them as COCO or YOLO.'
+            )
         if not isinstance(content, dict):
             continue
         notes = content.get('annotations')
@@ -175,17 +189,50 @@ def _sort_json(
         if set(content) >= KEYS and listed and not panoptic:
             coco[path] = content
         elif 'shapes' in content:
+            content.pop('imageData', None)  # the image itself, as text
             labelme[path] = content
         elif listed and 'images' in content and not panoptic:
             strange.append(
                 f"'{path}' has images and annotations as COCO's files have, "
                 'and no categories.'
             )
-    return coco, labelme, strange
+    return coco, labelme, strange, damaged
+
+
+def _name_tool(content: object) -> str:
+    """Return the tool whose own format a JSON file has, '' if unknown."""
+    if isinstance(content, dict) and '_via_img_metadata' in content:
+        return 'the VGG Image Annotator'
+    first = content[0] if isinstance(content, list) and content else None
+    if isinstance(first, dict) and {'data', 'annotations'} <= set(first):
+        return 'Label Studio'
+    return ''
+
+
+def _refuse_others(root: Path, read: str, given: str | None) -> None:
+    """Refuse labels of a second format that would not be read."""
+    others = {}
+    if read == 'coco':
+        description = find_description(root)
+        if description and find_labels(root):
+            others['yolo'] = description
+    files = _find_voc(root)
+    if files:
+        others['voc'] = files[0]
+    for kind, path in others.items():
+        if not given:
+            raise DataError(
+                f"'{root}' has labels in two formats: '{path}' is of {kind}, "
+                f'others are of {read}. Choose one by --format.'
+            )
+
+
+def _find_voc(root: Path) -> list[Path]:
+    return [p for p in find_files(root, '.xml') if _is_voc(p)]
 
 
 def _is_voc(path: Path) -> bool:
-    return b'<annotation' in path.read_bytes()[:1000]
+    return bool(re.search(rb'<annotation[\s>]', path.read_bytes()[:1000]))
 
 
 def _choose_classes(collection: Collection, names: list[str]) -> None:

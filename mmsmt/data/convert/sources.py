@@ -32,7 +32,7 @@ SPLITS = {
 def split_of_name(name: str) -> str:
     """Return the split that a name says, such as ``seg_train``, or ''."""
     stem = Path(name).stem.lower()
-    for word in (stem, *re.split('[-_ ]', stem)):
+    for word in (stem, *re.split('[-_. ]', stem)):
         split = SPLITS.get(word.rstrip('0123456789'))
         if split:
             return split
@@ -96,6 +96,13 @@ def is_hidden(name: str) -> bool:
 def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not is_hidden(f))
+        for name in folders[:]:
+            inner = Path(parent, name)
+            if inner.is_symlink() and inner.resolve() in (
+                *(here := Path(parent).resolve()).parents,
+                here,
+            ):
+                folders.remove(name)  # a link to a folder that it lies in
         for name in sorted(names):
             if not is_hidden(name):
                 yield Path(parent, name)
@@ -123,12 +130,15 @@ def read_sets(root: Path) -> dict[str, str]:
     """Read VOC's ``ImageSets``: the split by the stem of a file."""
     found: dict[str, str] = {}
     for path in find_files(root, '.txt'):
-        split = SPLITS.get(path.stem)
+        split = SPLITS.get(path.stem.lower())
         if not split or path.parent.parent.name != 'ImageSets':
             continue
-        for line in read_lines(path):
-            name = re.sub(r'\s+-?[01]$', '', line)  # in lists of a class
-            name = Path(name.replace('\\', '/')).name
+        lines = read_lines(path)
+        if all(re.search(r'\s-?[01]$', line) for line in lines):
+            # A list of a class says which images show it.
+            lines = [re.sub(r'\s+-?[01]$', '', line) for line in lines]
+        for line in lines:
+            name = Path(line.replace('\\', '/')).name
             stem = name
             if name.lower().endswith((*SUFFIXES, '.xml')):
                 stem = Path(name).stem

@@ -41,6 +41,12 @@ def split_pictures(
             f"{len(splits[''])} of no split, such as '{splits[''][0].path}'. "
             'Name their folder or file val, or move them away.'
         )
+    if splits.get('val') and splits.get('') and not splits.get('train'):
+        splits['train'] = splits.pop('')
+        collection.notes.append(
+            f'The {len(splits["train"])} images of no split are trained on.'
+        )
+        return
     if splits.get('train') and splits.get('test'):
         splits['val'] = splits['test']
         collection.notes.append('There is no val set: test is used for both.')

@@ -82,7 +82,11 @@ def make_coco(
                 area=float(thing.area),
                 iscrowd=int(thing.crowd),
             )
-            mask = _mask_of(thing, picture, rectangles)
+            # A crowd may lack a mask where all others have one.
+            whole = rectangles or (
+                thing.crowd and collection.task == 'instance'
+            )
+            mask = _mask_of(thing, picture, whole)
             if mask:
                 note['segmentation'] = mask
             notes.append(note)

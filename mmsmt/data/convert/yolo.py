@@ -11,12 +11,14 @@ from mmsmt.data.files import DataError
 from .records import Collection, Picture, Thing
 from .sources import (
     SPLITS,
+    SUFFIXES,
     ImageFinder,
     find_files,
     find_images,
     measure,
     read_lines,
     split_of,
+    split_of_name,
 )
 
 NAMES = ('classes.txt', 'obj.names', 'labels.txt')
@@ -35,7 +37,8 @@ def find_description(root: Path) -> Path | None:
         if len(path.relative_to(root).parts) <= 2
     ]
     # Settings of a training may have names too.
-    files.sort(key=lambda p: (p.stem not in DESCRIPTIONS, p))
+    files.sort(key=lambda p: (p.stem not in DESCRIPTIONS, len(p.parts), p))
+    found: list[Path] = []
     for path in files:
         try:
             content = _read_yaml(path)
@@ -45,7 +48,15 @@ def find_description(root: Path) -> Path | None:
             continue
         described = {'train', 'val', 'nc', 'path'} & set(content)
         if 'names' in content and (described or path.stem in DESCRIPTIONS):
-            return path
+            found.append(path)
+    if found:
+        others = [p for p in found[1:] if p.parent != found[0].parent]
+        if others and found[0].parent != root:
+            raise DataError(
+                f"'{root}' holds two datasets, of '{found[0]}' and of "
+                f"'{others[0]}'. Convert one at a time, or join them."
+            )
+        return found[0]
     if not find_labels(root):
         return None
     lists = [p for p in find_files(root, NAMES) if p.name in NAMES]
@@ -108,17 +119,19 @@ def read_yolo(root: Path, description: Path) -> Collection:
     result = Collection('YOLO', '', names, {})
     finder = ImageFinder(root)
     given = {s: content[s] for s in SPLITS if content.get(s)}
+    given = given or _find_lists(description)
     keypoints = 'kpt_shape' in content
     bare: dict[str, list[Path]] = {}
+    missing: list[tuple[str, DataError]] = []
     for name, places in (given or {'': str(root)}).items():
         try:
             images = list(
                 _iter_images(root, description, content, places, finder)
             )
         except DataError as error:
-            if SPLITS[name] != 'test' or len(given) < 2:
+            if SPLITS[name] == 'train' or len(given) < 2:
                 raise
-            result.notes.append(f'There is no test set: {error}')
+            missing.append((SPLITS[name], error))
             continue
         for image in images:
             picture = Picture(image, *measure(image))
@@ -131,6 +144,14 @@ def read_yolo(root: Path, description: Path) -> Collection:
                 )
             else:
                 bare.setdefault(split, []).append(image)
+    used = {picture.path for picture in result.pictures()}
+    for split, reason in missing:
+        # Tools name folders that they do not write, where images are few.
+        if split == 'val' and any(
+            path.absolute() not in used for path in find_images(root)
+        ):
+            raise reason
+        result.notes.append(f'There is no {split} set: {reason}')
     if not any(picture.things for picture in result.pictures()):
         raise DataError(
             f"No image of '{description}' has a label. Labels are text files "
@@ -152,6 +173,18 @@ def read_yolo(root: Path, description: Path) -> Collection:
     return result
 
 
+def _find_lists(description: Path) -> dict[str, str]:
+    """Find Darknet's lists of images, such as ``train.txt``, by name."""
+    lists = {}
+    for path in find_files(description.parent, '.txt'):
+        name = path.stem.lower()
+        if name in SPLITS and path != description:
+            lines = read_lines(path)
+            if lines and all(x.lower().endswith(SUFFIXES) for x in lines):
+                lists[name] = str(path)
+    return lists
+
+
 def _iter_images(
     root: Path,
     description: Path,
@@ -162,11 +195,16 @@ def _iter_images(
     places = places if isinstance(places, list) else [places]
     base = description.parent / (content.get('path') or '')
     for place in map(str, places):
-        parts = Path(place.lstrip('./')).parts
         tried = [base / place, description.parent / place]
         # The path may be of another machine: its last folders are here.
-        tried += [root.joinpath(*parts[i:]) for i in range(len(parts) - 1)]
-        tried += [root / place] if len(parts) == 1 else []
+        parts = Path(place.replace('\\', '/').lstrip('./')).parts
+        starts = [
+            i
+            for i in range(len(parts))
+            if i + 1 < len(parts) or i == 0 or split_of_name(parts[i])
+        ]
+        for folder in dict.fromkeys((description.parent, root)):
+            tried += [folder.joinpath(*parts[i:]) for i in starts]
         path = next((p for p in tried if p.exists()), None)
         if path is None:
             raise DataError(
