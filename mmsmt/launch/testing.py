@@ -183,6 +183,7 @@ def _draw(
         hook['interval'] = 1  # it counts in tests too
     elif show_dir:
         cfg.visualizer['save_dir'] = show_dir
+        hook['interval'] = 1
 
 
 def _augment(cfg: Config) -> None:

@@ -237,11 +237,11 @@ def test_evaluators_that_divide_datasets(tool_of, tmp_path):
 
 @pytest.mark.parametrize('host', ['mmdet', 'mmpretrain', 'mmseg'])
 def test_every_picture_is_drawn(tmp_path, host):
-    """mmpretrain's hook counts samples in tests too."""
+    """mmpretrain's and mmseg's hooks count samples in tests too."""
     hooks = dict(visualization=dict(type='VisualizationHook'))
     cfg = Config(dict(default_scope=host, default_hooks=hooks, visualizer={}))
     testing._draw(cfg, False, str(tmp_path), 0)
     drawn = cfg.default_hooks.visualization.get('interval')
-    assert drawn == (1 if host == 'mmpretrain' else None)
+    assert drawn == (None if host == 'mmdet' else 1)
     with pytest.raises(launch.LaunchError, match='no visualization hook'):
         testing._draw(Config(dict(default_scope=host)), False, 'x', 0)
