@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ def list_wrappers(wrapper: Any) -> list[Any]:
     if isinstance(wrapper, OptimWrapperDict):
         return list(wrapper.values())
     return [wrapper]
+
+
+def list_schedulers(schedulers: Any) -> list[Any]:
+    """Return a runner's schedulers, of several optimizers too."""
+    if isinstance(schedulers, dict):
+        return list(chain(*schedulers.values()))
+    return list(schedulers or ())
 
 
 def cpu_has_bf16() -> bool:

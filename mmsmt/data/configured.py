@@ -58,6 +58,16 @@ def find_loading(dataset: Mapping) -> list[ConfigDict]:
     ]
 
 
+def divides_datasets(evaluators: Any) -> bool:
+    """Check for an evaluator that gives each dataset its own metric."""
+    return isinstance(evaluators, dict) and 'dataset_prefixes' in evaluators
+
+
+def follows_metric(scheduler: Mapping) -> bool:
+    """Check for a scheduler that steps after validations, by a metric."""
+    return type_name(scheduler).startswith('ReduceOnPlateau')
+
+
 def iter_schedulers(cfg: Config) -> Iterator[tuple[str, ConfigDict]]:
     """Yield the keys and settings of schedulers, of several optimizers too."""
     todo = [('param_scheduler', cfg.get('param_scheduler'))]

@@ -10,6 +10,7 @@ from mmengine.registry import OPTIMIZERS
 
 from .configured import (
     find_class,
+    follows_metric,
     iter_schedulers,
     list_heads,
     type_name,
@@ -245,7 +246,7 @@ def _check_schedule(
         if scheduler.get('convert_to_iter_based') and not counts_epochs:
             continue  # by the length of an epoch
         by_epoch = scheduler.get('by_epoch', True)
-        if name.startswith('ReduceOnPlateau'):
+        if follows_metric(scheduler):
             continue  # it counts validations
         if by_epoch and not counts_epochs:
             findings.error(

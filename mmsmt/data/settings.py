@@ -15,6 +15,7 @@ from mmsmt.weights.reading import summarize
 from .building import report_unknown
 from .configured import (
     find_class,
+    follows_metric,
     has_constructor,
     iter_evaluators,
     iter_schedulers,
@@ -90,7 +91,7 @@ def _check_plateau(
 ) -> None:
     """Check the metric that ends a plateau."""
     for place, scheduler in iter_schedulers(cfg):
-        if not type_name(scheduler).startswith('ReduceOnPlateau'):
+        if not follows_metric(scheduler):
             continue
         if not cfg.get('val_dataloader'):
             text = 'it waits for a validation, and the config has none'

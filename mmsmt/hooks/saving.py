@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmsmt.errors import UserError
-from mmsmt.optim import list_wrappers
+from mmsmt.optim import list_schedulers, list_wrappers
 from mmsmt.registry import HOOKS
 from mmsmt.runs import files
 from mmsmt.runs.checkpoints import STOPPED, find_damage
@@ -421,12 +421,9 @@ def _find_stopping(runner: Runner) -> list[EarlyStoppingHook]:
 
 def _follows_validation(runner: Runner) -> bool:
     """Check for state that a validation changes."""
-    schedulers = runner.param_schedulers
-    if isinstance(schedulers, dict):
-        schedulers = sum(schedulers.values(), [])
+    schedulers = list_schedulers(runner.param_schedulers)
     return bool(_find_stopping(runner)) or any(
-        getattr(scheduler, 'need_val_args', False)
-        for scheduler in schedulers or ()
+        getattr(scheduler, 'need_val_args', False) for scheduler in schedulers
     )
 
 

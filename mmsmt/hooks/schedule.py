@@ -1,7 +1,6 @@
 """Keep schedules: to the config at a resume, and to metrics that lack."""
 
 import math
-from itertools import chain
 from typing import Any
 
 from mmengine.hooks import Hook, ParamSchedulerHook
@@ -9,6 +8,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmsmt.data.settings import list_metrics
+from mmsmt.optim import list_schedulers
 from mmsmt.registry import HOOKS
 
 PROGRESS = (
@@ -128,14 +128,11 @@ class SafeParamSchedulerHook(ParamSchedulerHook):
     ) -> None:
         """Step the schedulers that follow a metric."""
         if metrics is not None:
-            schedulers = runner.param_schedulers or []
-            if isinstance(schedulers, dict):
-                schedulers = list(chain(*schedulers.values()))
             self._known.update(metrics)
             names = list_metrics(runner.cfg) or ()
             worst = {
                 one.monitor: math.inf if one.rule == 'less' else -math.inf
-                for one in schedulers
+                for one in list_schedulers(runner.param_schedulers)
                 if getattr(one, 'need_val_args', False)
                 and (
                     not metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from mmsmt.data.configured import iter_datasets, type_name
+from mmsmt.data.configured import divides_datasets, iter_datasets, type_name
 from mmsmt.data.files import check_data_files
 from mmsmt.runs.files import require_new_folder
 from mmsmt.runtimes.files import find_format
@@ -66,8 +66,7 @@ def main(args: argparse.Namespace) -> None:
     """Run ``test``."""
     cfg = load_config_of(args)
     evaluator = cfg.get('test_evaluator')
-    divided = isinstance(evaluator, dict) and 'dataset_prefixes' in evaluator
-    if args.out and divided:
+    if args.out and divides_datasets(evaluator):
         raise LaunchError(
             f'--out writes all outputs, and {type_name(evaluator)} gives each '
             'dataset to a metric of its own. Test the datasets one by one.'
@@ -82,16 +81,17 @@ def main(args: argparse.Namespace) -> None:
         check=not args.no_check,
     )
     connect_processes(cfg)  # which wait for a long evaluation
-    with keep_config_of_training(cfg), explain_building(cfg):
-        runner = build_runner(cfg)
-    if args.out:
-        dump = DumpResults(args.out)
-        if cfg.get('default_scope') == 'mmdet':
-            from mmdet.evaluation import DumpDetResults
+    with explain_building(cfg):
+        with keep_config_of_training(cfg):
+            runner = build_runner(cfg)
+        if args.out:
+            dump = DumpResults(args.out)
+            if cfg.get('default_scope') == 'mmdet':
+                from mmdet.evaluation import DumpDetResults
 
-            dump = DumpDetResults(args.out)
-        runner.test_evaluator.metrics.insert(0, dump)  # before others fail
-    runner.test()
+                dump = DumpDetResults(args.out)
+            runner.test_evaluator.metrics.insert(0, dump)  # before others fail
+        runner.test()
 
 
 @contextlib.contextmanager
@@ -174,16 +174,16 @@ def _draw(
         raise LaunchError('The config has no visualization hook to draw with.')
     hook.update(show=show, wait_time=wait_time)
     scope = cfg.get('default_scope')
+    if scope != 'mmdet':
+        hook['interval'] = 1  # which counts in tests too
     hook['enable' if scope == 'mmpretrain' else 'draw'] = True
     if show_dir and scope == 'mmdet':
         # A relative one would be below the work dir.
         hook['test_out_dir'] = os.path.abspath(show_dir)
     elif show_dir and scope == 'mmpretrain':
         hook['out_dir'] = show_dir
-        hook['interval'] = 1  # it counts in tests too
     elif show_dir:
         cfg.visualizer['save_dir'] = show_dir
-        hook['interval'] = 1
 
 
 def _augment(cfg: Config) -> None:

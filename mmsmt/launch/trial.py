@@ -20,7 +20,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmsmt.data.configured import iter_schedulers, type_name
+from mmsmt.data.configured import (
+    divides_datasets,
+    follows_metric,
+    iter_schedulers,
+)
 
 from .config import LaunchError
 
@@ -54,8 +58,7 @@ def try_validation(runner: Runner) -> None:
         runner._val_dataloader, dict
     ):
         return
-    evaluator = runner._val_evaluator
-    if isinstance(evaluator, dict) and evaluator.get('dataset_prefixes'):
+    if divides_datasets(runner._val_evaluator):
         return  # it divides whole datasets among its metrics
     try:
         with (
@@ -91,7 +94,7 @@ def _iter_followed(cfg: Config) -> Iterator[tuple[str, str]]:
         if name != 'auto':
             yield 'save_best', name
     for place, scheduler in iter_schedulers(cfg):
-        if type_name(scheduler).startswith('ReduceOnPlateau'):
+        if follows_metric(scheduler):
             yield f'{place}.monitor', scheduler.get('monitor', 'loss')
 
 

@@ -113,14 +113,16 @@ def _read(root: Path, kind: str | None, names: list[str]) -> Collection:
             )
         strange += damaged
         if coco and 'coco' in kinds:
-            _refuse_others(root, 'coco', kind)
+            if not kind:
+                _refuse_others(root, 'coco')
             return read_coco(root, coco)
         if labelme and 'labelme' in kinds:
             return read_labelme(root, labelme)
     if 'yolo' in kinds:
         description = find_description(root)
         if description:
-            _refuse_others(root, 'yolo', kind)
+            if not kind:
+                _refuse_others(root, 'yolo')
             return read_yolo(root, description)
     if 'voc' in kinds:
         files = _find_voc(root)
@@ -209,21 +211,16 @@ def _name_tool(content: object) -> str:
     return ''
 
 
-def _refuse_others(root: Path, read: str, given: str | None) -> None:
+def _refuse_others(root: Path, read: str) -> None:
     """Refuse labels of a second format that would not be read."""
-    others = {}
-    if read == 'coco':
-        description = find_description(root)
-        if description and find_labels(root):
-            others['yolo'] = description
-    files = _find_voc(root)
-    if files:
-        others['voc'] = files[0]
-    for kind, path in others.items():
-        if not given:
+    others = {'voc': _find_voc(root)}
+    if read == 'coco' and find_labels(root):
+        others['yolo'] = [x for x in [find_description(root)] if x]
+    for kind, files in others.items():
+        if files:
             raise DataError(
-                f"'{root}' has labels in two formats: '{path}' is of {kind}, "
-                f'others are of {read}. Choose one by --format.'
+                f"'{root}' has labels in two formats: '{files[0]}' is of "
+                f'{kind}, others are of {read}. Choose one by --format.'
             )
 
 

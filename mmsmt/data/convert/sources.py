@@ -98,11 +98,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(f for f in folders if not is_hidden(f))
         for name in folders[:]:
             inner = Path(parent, name)
-            if inner.is_symlink() and inner.resolve() in (
-                *(here := Path(parent).resolve()).parents,
-                here,
-            ):
-                folders.remove(name)  # a link to a folder that it lies in
+            if inner.is_symlink():
+                here = Path(parent).resolve()
+                if inner.resolve() in (here, *here.parents):
+                    folders.remove(name)  # a link to a folder it lies in
         for name in sorted(names):
             if not is_hidden(name):
                 yield Path(parent, name)
