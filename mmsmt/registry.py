@@ -12,6 +12,7 @@ from mmengine.registry import (
 )
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
 from mmengine.registry import Registry
 
@@ -38,6 +39,12 @@ DATASETS = Registry(
     parent=MMENGINE_DATASETS,
     scope='mmsmt',
     locations=['mmsmt.data.imagenet22k'],  # needs mmpretrain
+)
+TRANSFORMS = Registry(
+    'transform',
+    parent=MMENGINE_TRANSFORMS,
+    scope='mmsmt',
+    locations=['mmsmt.runtimes.resizing'],  # needs mmdet
 )
 HOOKS = Registry(
     'hook',

@@ -14,9 +14,12 @@ def read(path: str) -> np.ndarray:
     """Read (H, W, 3) uint8 pixels in RGB order; photos need Pillow."""
     if path.endswith('.npy'):
         return np.load(path)
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    return np.asarray(Image.open(path).convert('RGB'))
+    photo = ImageOps.exif_transpose(Image.open(path))
+    if photo.mode.startswith('I'):  # of 16 bits the upper 8, as in training
+        photo = Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
+    return np.asarray(photo.convert('RGB'))
 
 
 session = onnxruntime.InferenceSession(sys.argv[1])

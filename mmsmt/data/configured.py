@@ -49,6 +49,16 @@ def iter_evaluators(cfg: Config, split: str) -> Iterator[ConfigDict]:
     yield from [evaluators] if isinstance(evaluators, dict) else evaluators
 
 
+def is_palette(value: Any) -> bool:
+    """Check that a value is a list of colours, of three numbers each."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(colour, (list, tuple))
+        and len(colour) == 3
+        and all(isinstance(x, int) and 0 <= x <= 255 for x in colour)
+        for colour in value
+    )
+
+
 def find_loading(dataset: Mapping) -> list[ConfigDict]:
     """Return the steps of a dataset's pipeline that load annotations."""
     return [

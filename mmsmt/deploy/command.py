@@ -11,9 +11,10 @@ the exit status is 1.
 """
 
 import argparse
+import signal
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from mmsmt.data.parallel import show_progress
 from mmsmt.errors import UsageError, UserError
 from mmsmt.launch.config import add_cfg_options, load_config, positive
 from mmsmt.runs.files import require_new_folder
+from mmsmt.runs.signals import Stopper, StopRun
 
 from .predictor import THRESHOLD, Predictor, find_reader
 from .results import Results
@@ -31,6 +33,7 @@ from .sources import (
     PictureError,
     Video,
     count,
+    count_unread,
     find_pictures,
     iter_pictures,
 )
@@ -130,18 +133,31 @@ def main(args: argparse.Namespace) -> None:
         args.batch,
         skip=lambda picture, error: skipped.append((picture, error)),
     )
+    stopper, code = Stopper(), 0
     try:
-        with closing(results), suppress(KeyboardInterrupt):  # ends a camera's
+        with stopper.installed(), closing(results):
             for number, prediction in show_progress(
                 stream, total, 'Predicting', few=0
             ):
+                stopper.act_at_once(False)  # files are written whole
                 results.add(number, prediction)
+                stopper.act_at_once(True)
+    except StopRun:
+        live = any(isinstance(x, Video) and x.live for x in found)
+        asked = live and stopper.number == signal.SIGINT  # ends a camera
+        code = 0 if asked else 128 + stopper.number
     except OSError as error:
         raise UserError(
             f"'{out}' cannot be written: {error.strerror or error}. It has "
             f'the results of {sum(results.counts.values())} pictures or fewer.'
         ) from error
     _report(results, time.perf_counter() - begin)
+    if code:
+        print(
+            f'Stopped by {signal.Signals(stopper.number).name} after '
+            f'{sum(results.counts.values())} of {total or "more"} pictures.',
+            file=sys.stderr,
+        )
     findings = Findings()
     report_faults(
         'sources',
@@ -151,6 +167,19 @@ def main(args: argparse.Namespace) -> None:
     )
     if reader.deep:
         findings.warn('sources', f'{len(reader.deep)} {DEEP}', reader.deep[0])
+    if predictor.lacks_letters:
+        findings.warn(
+            'class names',
+            'no installed font has all their letters: squares stand for them '
+            'in the pictures',
+        )
+    unread = count_unread(args.sources)
+    if unread:
+        findings.warn(
+            'sources',
+            f'{sum(unread.values())} files end in {", ".join(unread)} and are '
+            'left out: mmcv reads none of them',
+        )
     lost = [x for x in found if isinstance(x, Video) and x.lost]
     for video in lost:
         findings.error(
@@ -161,8 +190,8 @@ def main(args: argparse.Namespace) -> None:
         print(finding, file=sys.stderr)
     if skipped:
         print(f'{len(skipped)} pictures were left out.', file=sys.stderr)
-    if skipped or lost:
-        raise SystemExit(1)
+    if code or skipped or lost:
+        raise SystemExit(code or 1)
 
 
 def _report(results: Results, seconds: float) -> None:

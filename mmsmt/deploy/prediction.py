@@ -68,8 +68,9 @@ class Prediction:
 
     @property
     def class_map(self) -> np.ndarray:
-        """(H, W) class number of each pixel, by segmentation."""
-        return _to_numpy(self.sample.pred_sem_seg.data[0])
+        """(H, W) int64 class number of each pixel, by segmentation."""
+        found = _to_numpy(self.sample.pred_sem_seg.data[0])
+        return found.astype(np.int64, copy=False)  # float of two classes
 
     def draw(self) -> Image.Image:
         """Draw it on the picture, by the host's visualizer."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
+import matplotlib
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
@@ -21,6 +22,7 @@ from mmsmt.data.check import check_num_classes, find_classes
 from mmsmt.data.configured import (
     TASKS,
     find_class,
+    is_palette,
     iter_datasets,
     type_name,
 )
@@ -33,7 +35,8 @@ from mmsmt.launch.config import apply_options, load_config
 from mmsmt.models.checks import SMALLEST
 from mmsmt.models.smt import SMT
 from mmsmt.runtimes.model import use_exported
-from mmsmt.weights import read_classes
+from mmsmt.weights import read_checkpoint, read_classes
+from mmsmt.weights.host_models import has_smt, require_whole
 
 from .prediction import Prediction
 from .sources import (
@@ -44,6 +47,11 @@ from .sources import (
     iter_pictures,
 )
 
+VISUALIZERS = {
+    'mmdet': 'DetLocalVisualizer',
+    'mmseg': 'SegLocalVisualizer',
+    'mmpretrain': 'UniversalVisualizer',
+}
 THRESHOLD = 0.3
 """Score from which objects are kept, as in the hosts' pictures."""
 
@@ -110,12 +118,15 @@ class Predictor:
             self.device = _choose_device(device)
             path = read_safely(str(checkpoint))
             self.classes = _find_classes_of(cfg, path)
+        self.lacks_letters = False
         self.palette = _find_palette(_test_dataset(cfg), len(self.classes))
         with quiet_hosts():
             self._inferencer = _build_inferencer(
                 cfg, path, self.device, self.classes, self.palette
             )
         self.model = self._inferencer.model
+        if path and not has_smt(self.model):  # which loads completely
+            require_whole(self.model, read_checkpoint(path, lazily=True))
         self.model.eval()
 
     def predict(
@@ -191,18 +202,27 @@ class Predictor:
             image = np.repeat(image[..., None], 3, -1)
         image = np.ascontiguousarray(image[..., ::-1])
         visualizer = self._visualizer
-        if self.task == 'classification':
-            visualizer.visualize_cls(
-                image, prediction.sample, classes=list(self.classes)
-            )
-            return visualizer.get_image()
-        options: dict = {'draw_gt': False}
-        if self.task == 'detection':
-            options['pred_score_thr'] = 0.0  # fewer are kept
-        visualizer.add_datasample(
-            prediction.name, image, prediction.sample, **options
-        )
-        return visualizer.get_image()
+        # Names may have a $, and letters that no font has.
+        with (
+            matplotlib.rc_context({'text.parse_math': False}),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter('always')
+            if self.task == 'classification':
+                visualizer.visualize_cls(
+                    image, prediction.sample, classes=list(self.classes)
+                )
+            else:
+                options: dict = {'draw_gt': False}
+                if self.task == 'detection':
+                    options['pred_score_thr'] = 0.0  # fewer are kept
+                visualizer.add_datasample(
+                    prediction.name, image, prediction.sample, **options
+                )
+            pixels = visualizer.get_image()
+        if any('missing from' in str(x.message) for x in caught):
+            self.lacks_letters = True
+        return pixels
 
     def prepare(self, image: np.ndarray) -> dict:
         """Apply the test pipeline, except for loading.
@@ -379,7 +399,7 @@ def _find_palette(dataset: ConfigDict, number: int) -> np.ndarray:
     given = (dataset.get('metainfo') or {}).get('palette')
     stock = getattr(find_class(dataset), 'METAINFO', {}).get('palette')
     for palette in (given, stock):
-        if isinstance(palette, (list, tuple)) and len(palette) == number:
+        if palette and is_palette(palette) and len(palette) == number:
             return np.array(palette, np.uint8)
     return np.array([colour_of(i) for i in range(number)], np.uint8)
 
@@ -411,11 +431,16 @@ def _build_inferencer(
     # It may be inside others, which inferencers do not expect.
     cfg.test_dataloader.dataset = _test_dataset(cfg)
     init_default_scope(scope)
+    if not cfg.get('visualizer'):
+        cfg.visualizer = dict(type=VISUALIZERS[scope])
     if scope == 'mmdet':
         from mmdet.apis import DetInferencer
 
         found = DetInferencer(cfg, checkpoint, device=device)
-        found.model.dataset_meta['classes'] = tuple(classes)
+        found.model.dataset_meta.update(
+            classes=tuple(classes),
+            palette=[tuple(colour) for colour in palette.tolist()],
+        )
     elif scope == 'mmseg':
         from mmseg.apis import MMSegInferencer
 

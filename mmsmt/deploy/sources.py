@@ -3,6 +3,7 @@
 import glob
 import os
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,10 +15,15 @@ from urllib.parse import unquote, urlparse
 import cv2
 import numpy as np
 
-from mmsmt.data.images import DEEP, SUFFIXES, find_fault
+from mmsmt.data.convert.sources import find_files
+from mmsmt.data.images import DEEP, OTHERS, SUFFIXES, find_fault
 from mmsmt.errors import UserError
+from mmsmt.runs.files import tell_apart
 
-VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
+VIDEOS = (
+    *('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg'),
+    *('.wmv', '.mts', '.m2ts', '.flv', '.3gp'),
+)
 STREAMS = ('rtsp', 'rtmp', 'rtp', 'udp', 'tcp', 'mms')
 TIMEOUT = 30
 """Seconds that a server may be silent."""
@@ -82,6 +88,12 @@ class Video:
     grey: bool = False
     lost: int = 0
 
+    @property
+    def live(self) -> bool:
+        """Whether it is a camera or a stream, which has no end."""
+        source = self.source
+        return isinstance(source, int) or urlparse(source).scheme in STREAMS
+
     def open(self) -> Any:
         """Open it, and set its length and rate.
 
@@ -103,7 +115,11 @@ class Video:
 
     def frames(self) -> Iterator[Picture]:
         """Yield its frames, numbered from 1."""
-        capture = self.open()
+        try:
+            capture = self.open()
+        except SourceError as error:
+            yield self._lost('videos cannot be opened', f' ({error})')
+            return
         number = 0
         try:
             while True:
@@ -122,9 +138,17 @@ class Video:
         finally:
             capture.release()
         if not number:
-            raise SourceError(f"'{self.source}' has no frame.")
-        if number < WHOLE * self.length:  # which is an estimate
+            yield self._lost('videos have no frame that can be read')
+        elif number < WHOLE * self.length:  # which is an estimate
             self.lost = self.length - number
+
+    def _lost(self, fault: str, detail: str = '') -> Picture:
+        """Return a picture whose reading tells a fault of the whole video."""
+
+        def read() -> np.ndarray:
+            raise PictureError(fault, detail)
+
+        return Picture(self.name, str(self.source), read, self)
 
 
 @dataclass
@@ -182,35 +206,27 @@ def find_pictures(
     found: list[Picture | Video] = []
     names: set[str] = set()
     items = [item for source in map(str, sources) for item in _expand(source)]
-    for name, place in _tell_apart(items):
+    for name, place in tell_apart(items):
         found.append(_make(_make_unique(name, names), place, reader))
     return found
 
 
-def _tell_apart(
-    items: list[tuple[str, str | int]],
-) -> list[tuple[str, str | int]]:
-    """Name files by their path from their common folder, if names repeat."""
-    stems = [os.path.splitext(name)[0] for name, _ in items]
-    files = [p for _, p in items if isinstance(p, str) and os.path.isfile(p)]
-    if len(set(stems)) == len(stems) or len(set(files)) < 2:
-        return items
-    paths = {file: Path(file).absolute() for file in files}
-    root = os.path.commonpath([path.parent for path in paths.values()])
-    return [
-        (paths[place].relative_to(root).as_posix(), place)
-        if isinstance(place, str) and place in paths
-        else (name, place)
-        for name, place in items
-    ]
-
-
 def count(found: Sequence[Picture | Video]) -> int | None:
-    """Count pictures and frames; None if a length is unknown."""
+    """Count pictures and frames; None if a length is unknown.
+
+    Raises:
+        SourceError: A camera or a stream cannot be opened, or the only video.
+    """
     total = 0
     for item in found:
         if isinstance(item, Video):
-            item.open().release()
+            try:
+                item.open().release()
+            except SourceError:
+                if item.live or len(found) == 1:
+                    raise
+                total += 1  # is reported when it is read
+                continue
             if not item.length:
                 return None
             total += item.length
@@ -236,7 +252,7 @@ def _expand(source: str) -> list[tuple[str, str | int]]:
         return [(name or 'stream', source)]
     path = Path(source).expanduser()
     if path.is_dir():
-        files = _list(path)
+        files = sorted(find_files(path, (*SUFFIXES, *VIDEOS)))
         if not files:
             raise SourceError(
                 f"The folder '{source}' holds no image "
@@ -264,14 +280,13 @@ def _expand(source: str) -> list[tuple[str, str | int]]:
     )
 
 
-def _list(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob('*')
-        if _is_picture(path)
-        and not any(
-            part.startswith('.') for part in path.relative_to(folder).parts
-        )
+def count_unread(sources: Sequence[str]) -> Counter:
+    """Count the images in folders that mmcv cannot read, by suffix."""
+    folders = [path for path in map(Path, sources) if path.is_dir()]
+    return Counter(
+        path.suffix.lower()
+        for folder in folders
+        for path in find_files(folder, OTHERS)
     )
 
 

@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL')
     parser.add_argument(
-        '--format', choices=SUFFIXES, required=True, help='of the file'
+        '--format',
+        choices=SUFFIXES,
+        help='of the file (default: by the suffix of --out)',
     )
     parser.add_argument(
         '--out', type=Path, required=True, metavar='FILE', help='a new file'
@@ -116,9 +118,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Run ``export``."""
-    suffix = SUFFIXES[args.format]
-    if args.out.suffix != suffix:
-        raise UsageError(f"--out '{args.out}' must end with {suffix}")
+    args.format = args.format or find_format(args.out)
+    suffixes = [SUFFIXES[args.format]] if args.format else SUFFIXES.values()
+    if args.out.suffix not in suffixes:
+        raise UsageError(
+            f"--out '{args.out}' must end with {' or '.join(suffixes)}"
+        )
     if find_format(Path(args.checkpoint)):
         raise UsageError(f"'{args.checkpoint}' is an exported file already")
     for file in list_files(args.out):
@@ -195,7 +200,7 @@ def _require(proof: Proof, args: argparse.Namespace) -> None:
     faults = []
     if bound is None and not proof.metrics:
         print(
-            f'Without labels and --bound nothing is required of '
+            f'Without metrics and --bound nothing is required of '
             f'{args.precision}: judge by the difference.'
         )
     if proof.nothing and not proof.metrics:

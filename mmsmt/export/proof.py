@@ -17,7 +17,7 @@ from mmsmt.runtimes import ExportedModel
 MATCHED = 0.01
 """Difference from which two objects are not the same."""
 METRICS = ('bbox_mAP', 'segm_mAP', 'mIoU', 'accuracy/top1')
-"""Ends of the names of metrics that are compared."""
+"""Ends of the names of metrics that are compared; without them all are."""
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Proof:
         pixels (float): Share of pixels with another class.
         metrics (Mapping): By name, the model's and the file's, from 0 to 1.
         seconds (tuple[float, float]): Median time of an image, of both.
+        unjudged (str): Why there are no metrics.
     """
 
     images: int = 0
@@ -46,6 +47,7 @@ class Proof:
     pixels: float = 0.0
     metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seconds: tuple[float, float] = (0.0, 0.0)
+    unjudged: str = 'there are no labels'
 
     @property
     def change(self) -> float:
@@ -97,14 +99,22 @@ class Judge:
             evaluate_only(evaluator, self._ids)
             with silence(self._runner):
                 values.append(evaluator.evaluate(len(self._ids)))
-        found = {}
-        for name, value in values[0].items():
-            if name.endswith(METRICS):
-                # mmseg and mmpretrain give percents.
-                scale = 1 if name.endswith('_mAP') else 100
-                other = values[1].get(name, np.nan)  # it finds nothing
-                found[name] = value / scale, other / scale
-        return found
+        numbers = {
+            name: float(value)
+            for name, value in values[0].items()
+            if isinstance(value, (int, float, np.number))
+        }
+        names = [x for x in numbers if x.endswith(METRICS)] or list(numbers)
+        # mmseg and mmpretrain give percents.
+        detects = self._runner.cfg.default_scope == 'mmdet'
+        scale = 1 if detects else 100
+        return {  # NaN where the file finds nothing
+            name: (
+                numbers[name] / scale,
+                float(values[1].get(name, np.nan)) / scale,
+            )
+            for name in names
+        }
 
 
 def prove(
@@ -141,7 +151,8 @@ def prove(
         results = [samples[0] for samples in both]
         proof.images += 1
         if 'pred_instances' in results[0]:
-            objects += compare_objects(*results)
+            threshold = _score_threshold(model)
+            objects += compare_objects(results[0], results[1], threshold)
         elif 'seg_logits' in results[0]:
             one, other = (x.seg_logits.data.float() for x in results)
             differences.append(float((one - other).abs().max()))
@@ -160,32 +171,37 @@ def prove(
     proof.pixels = float(np.mean(pixels)) if pixels else 0.0
     if judge:
         proof.metrics = judge.evaluate()
+        proof.unjudged = 'the evaluators give no number'
     one, other = (float(np.median(x)) for x in seconds)
     proof.seconds = one, other
     return proof
 
 
-def compare_objects(one: Any, other: Any) -> list[float]:
+def compare_objects(
+    one: Any, other: Any, threshold: float = 0.0
+) -> list[float]:
     """Compare the objects of two samples of mmdet.
 
     Args:
         one (DetDataSample): The reference.
         other (DetDataSample): The other.
+        threshold (float): Score from which both keep objects.
 
     Returns:
         list[float]: For each object of the reference, and each that only the
         other has: the difference of scores and boxes, as a share of the
-        image's longer side; 1 if one has it alone. Objects that are alone
-        and within 1e-3 of the lowest score do not count: the number of
-        objects is limited.
+        image's longer side; 1 if one has it alone. Rounding may drop those
+        within 1e-3 of the threshold, or of the lowest score of one with as
+        many objects, whose number is limited: they do not count.
     """
     side = max(one.ori_shape[:2])
     rows, other_rows = (_group(sample, side) for sample in (one, other))
-    lowest = [
-        min((row[-1] for group in x.values() for row in group), default=0)
-        for x in (rows, other_rows)
+    scores = [x.pred_instances.scores for x in (one, other)]
+    floors = [  # of the other's objects, and of this one's
+        float(x.min()) if len(x) and len(x) >= len(y) else threshold
+        for x, y in (scores, scores[::-1])
     ]
-    alone, errors = [], []
+    errors = []
     for label in {*rows, *other_rows}:
         rest = list(other_rows.get(label, []))
         for row in rows.get(label, []):
@@ -193,11 +209,21 @@ def compare_objects(one: Any, other: Any) -> list[float]:
             if found and min(found) < MATCHED:
                 errors.append(float(min(found)))
                 del rest[int(np.argmin(found))]
-            else:
-                alone.append(row)
-        alone += rest
-    floor = max(lowest) + 1e-3
-    return errors + [1.0 for row in alone if row[-1] > floor]
+            elif row[-1] > max(floors[1], threshold) + 1e-3:
+                errors.append(1.0)
+        lowest = max(floors[0], threshold) + 1e-3
+        errors += [1.0 for row in rest if row[-1] > lowest]
+    return errors
+
+
+def _score_threshold(model: Any) -> float:
+    """Return the score from which a detector keeps objects, 0 if any."""
+    for part in ('roi_head', 'bbox_head', ''):
+        owner = getattr(model, part, None) if part else model
+        cfg = getattr(owner, 'test_cfg', None) or {}
+        if 'score_thr' in cfg:
+            return float(cfg['score_thr'])
+    return 0.0
 
 
 def _group(sample: Any, side: int) -> dict[int, list[np.ndarray]]:
@@ -227,7 +253,7 @@ def show(proof: Proof) -> Iterable[str]:
     for name, (one, other) in proof.metrics.items():
         yield f'  {name:31s} {one:.4f}, of the file {other:.4f}'
     if not proof.metrics:
-        yield '  metrics                         none: there are no labels'
+        yield f'  metrics                         none: {proof.unjudged}'
     one, other = proof.seconds
     yield (
         f'  time of an image                {one:.3f} s, of the file '

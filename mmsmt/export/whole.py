@@ -54,6 +54,13 @@ class Whole(nn.Module):
                 'sigmoid and a threshold) is not exported; with '
                 'out_channels=2 and softmax it is.'
             )
+        head = getattr(model, 'head', None)
+        kinds = [kind.__name__ for kind in type(head).__mro__]
+        if 'MultiLabelClsHead' in kinds:
+            raise ExportError(
+                f'{type(head).__name__} gives each class a probability of its '
+                'own: such classifiers are not exported.'
+            )
         masks = task == 'detection' and self.model.with_mask
         self.outputs = OUTPUTS[task] + (('masks',) if masks else ())
 

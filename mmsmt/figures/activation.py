@@ -1,5 +1,6 @@
 """Compute class activation maps by Captum's gradients."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -113,6 +114,10 @@ def _differentiable(model: Any) -> Iterator[None]:
         yield
 
 
+def _to_logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
 class _Scores(nn.Module):
     """Score of each class in an image.
 
@@ -147,6 +152,9 @@ class _Scores(nn.Module):
         if self.task == 'segmentation':
             metas = [sample.metainfo for sample in self.samples]
             logits = self.model.encode_decode(images, metas)
+            if logits.shape[1] == 1:  # of the second of two classes
+                logits = logits - _to_logit(self.model.decode_head.threshold)
+                logits = torch.cat((-logits, logits), dim=1)
             best = logits.argmax(dim=1, keepdim=True)
             chosen = torch.zeros_like(logits).scatter_(1, best, 1.0)
             sums = (logits * chosen).sum(dim=(2, 3))

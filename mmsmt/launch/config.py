@@ -104,6 +104,7 @@ def load_config(
     data_root: str | None = None,
     launcher: str = 'none',
     local_rank: int = 0,
+    default_work_dir: str | None = None,
 ) -> Config:
     """Read a config and apply the common options.
 
@@ -114,6 +115,8 @@ def load_config(
         data_root (str, optional): Folder of the dataset.
         launcher (str): ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         local_rank (int): Rank of this process on its node.
+        default_work_dir (str, optional): Folder if neither ``work_dir`` nor
+            the config has one, instead of ``work_dirs`` and its name.
 
     Raises:
         LaunchError: The config is missing or cannot be read, or an option
@@ -143,7 +146,8 @@ def load_config(
     if work_dir:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', Path(path).stem))
+        default = Path('work_dirs', Path(path).stem)
+        cfg.work_dir = default_work_dir or str(default)
     if data_root:
         set_data_root(cfg, data_root)
     return cfg
@@ -177,7 +181,9 @@ def apply_options(cfg: Config, options: dict) -> None:
             ) from error
 
 
-def load_config_of(args: argparse.Namespace) -> Config:
+def load_config_of(
+    args: argparse.Namespace, default_work_dir: str | None = None
+) -> Config:
     """Read the config of a command line; see :func:`load_config`."""
     return load_config(
         args.config,
@@ -186,6 +192,7 @@ def load_config_of(args: argparse.Namespace) -> Config:
         data_root=args.data_root,
         launcher=args.launcher,
         local_rank=args.local_rank,
+        default_work_dir=default_work_dir,
     )
 
 

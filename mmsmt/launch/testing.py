@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.evaluator import DumpResults
 
 from mmsmt.data.configured import divides_datasets, iter_datasets, type_name
 from mmsmt.data.files import check_data_files
+from mmsmt.errors import UsageError
 from mmsmt.runs.files import require_new_folder
 from mmsmt.runtimes.files import find_format
 from mmsmt.runtimes.model import use_exported
@@ -24,6 +24,7 @@ from .config import (
     load_config_of,
     require_whole_checkpoint,
 )
+from .outputs import build_dump, drop_short_palettes, place_pictures
 from .processes import build_runner, connect_processes, launched_rank
 
 
@@ -64,7 +65,12 @@ def _pickle_file(name: str) -> str:
 
 def main(args: argparse.Namespace) -> None:
     """Run ``test``."""
-    cfg = load_config_of(args)
+    run = Path(args.checkpoint).parent
+    # Its report shows the test.
+    known = any(run.glob('*/vis_data/config.py'))
+    cfg = load_config_of(args, str(run) if known else None)
+    if args.out and Path(args.out).exists() and not launched_rank():
+        raise UsageError(f"--out '{args.out}' exists already")
     evaluator = cfg.get('test_evaluator')
     if args.out and divides_datasets(evaluator):
         raise LaunchError(
@@ -84,13 +90,11 @@ def main(args: argparse.Namespace) -> None:
     with explain_building(cfg):
         with keep_config_of_training(cfg):
             runner = build_runner(cfg)
-        if args.out:
-            dump = DumpResults(args.out)
-            if cfg.get('default_scope') == 'mmdet':
-                from mmdet.evaluation import DumpDetResults
-
-                dump = DumpDetResults(args.out)
-            runner.test_evaluator.metrics.insert(0, dump)  # before others fail
+        if args.out:  # before others fail
+            dump = build_dump(cfg, args.out)
+            runner.test_evaluator.metrics.insert(0, dump)
+        if args.show or args.show_dir:
+            place_pictures(runner)
         runner.test()
 
 
@@ -172,6 +176,7 @@ def _draw(
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise LaunchError('The config has no visualization hook to draw with.')
+    drop_short_palettes(cfg)
     hook.update(show=show, wait_time=wait_time)
     scope = cfg.get('default_scope')
     if scope != 'mmdet':
@@ -183,6 +188,11 @@ def _draw(
     elif show_dir and scope == 'mmpretrain':
         hook['out_dir'] = show_dir
     elif show_dir:
+        if not cfg.get('visualizer'):
+            backends = [dict(type='LocalVisBackend')]
+            cfg.visualizer = dict(
+                type='SegLocalVisualizer', vis_backends=backends
+            )
         cfg.visualizer['save_dir'] = show_dir
 
 

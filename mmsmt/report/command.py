@@ -69,6 +69,11 @@ def write_report(
             f'{" ".join(missing)}'
         )
     runs = [read_run_log(Path(folder)) for folder in work_dirs]
+    depth, deepest = 1, max(len(run.folder.resolve().parts) for run in runs)
+    while len({run.name for run in runs}) < len(runs) and depth < deepest:
+        depth += 1
+        for run in runs:
+            run.name = '/'.join(run.folder.resolve().parts[-depth:])
     path = out or Path(work_dirs[0]) / 'report.html'
     if path.is_dir():
         raise ReportError(f"--out '{path}' is a folder: give a file.")

@@ -5,6 +5,7 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mmsmt.errors import UserError
 
@@ -40,6 +41,30 @@ def require_new_folder(path: Path) -> None:
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"'{path}' exists: give a new folder.")
+
+
+def tell_apart(items: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Name files by their path from their common folder, if names repeat.
+
+    Args:
+        items (list[tuple[str, Any]]): Names of results, whose suffix may
+            change, and the files, or other things.
+
+    Returns:
+        list[tuple[str, Any]]: The same, with other names of files.
+    """
+    stems = [os.path.splitext(name)[0] for name, _ in items]
+    files = [p for _, p in items if isinstance(p, str) and os.path.isfile(p)]
+    if len(set(stems)) == len(stems) or len(set(files)) < 2:
+        return items
+    paths = {file: Path(file).absolute() for file in files}
+    root = os.path.commonpath([path.parent for path in paths.values()])
+    return [
+        (paths[place].relative_to(root).as_posix(), place)
+        if isinstance(place, str) and place in paths
+        else (name, place)
+        for name, place in items
+    ]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -119,7 +119,9 @@ def open_runtime(path: Path) -> Runtime:
             package is missing.
     """
     kind = find_format(path)
-    if not kind or not path.is_file():
+    if kind and not path.is_file():
+        raise ExportError(f"There is no file '{path}'.")
+    if not kind:
         raise ExportError(
             f"'{path}' is no exported file: {', '.join(SUFFIXES.values())}"
         )

@@ -66,6 +66,8 @@ class ExportedModel(BaseModel):
                     f"'{self.path}' takes images of {size[1]}x{size[0]}, not "
                     f'{image.shape[-1]}x{image.shape[-2]}.'
                 )
+            if image.dtype != torch.uint8:  # by to_float32
+                image = image.round().clamp(0, 255).to(torch.uint8)
             rgb = np.ascontiguousarray(image.flip(0).numpy()[None])
             number = self.runtime.description.batch or 1
             outputs = self.runtime.run(rgb.repeat(number, 0))
@@ -150,6 +152,11 @@ def use_exported(cfg: Config, path: str | os.PathLike) -> Description | None:
     """
     if not find_format(Path(path)):
         return None
+    if '://' in str(path):
+        raise ExportError(
+            f"'{path}' is not fetched: exported files are opened from this "
+            'machine.'
+        )
     description = open_runtime(Path(path)).description
     task = TASKS.get(cfg.get('default_scope') or '')
     if description.task != task:
@@ -197,7 +204,7 @@ def fit_pipelines(cfg: Config, size: Sequence[int]) -> None:
                 continue
             step.scale, step.keep_ratio = (width, height), False
             if cfg.default_scope == 'mmdet':
-                step.keep_ratio = True
+                step.type = 'mmsmt.ResizeInto'
                 border = ConfigDict(type='Pad', size=(width, height))
                 pipeline = [*pipeline[:number], border, *pipeline[number:]]
                 dataset.pipeline = pipeline

@@ -100,6 +100,30 @@ def match_names(model: nn.Module, content: Mapping[str, Any]) -> StateDict:
     return state
 
 
+def require_whole(model: nn.Module, content: Mapping[str, Any]) -> StateDict:
+    """Extract a checkpoint's weights, and compare them with the model's.
+
+    Args:
+        model (nn.Module): A host's model, without wrappers.
+        content (Mapping): The checkpoint, as :func:`match_names` takes it.
+
+    Returns:
+        StateDict: The weights, renamed as in the model.
+
+    Raises:
+        CheckpointError: Names or shapes differ.
+    """
+    state = match_names(model, content)
+    problems = describe_mismatches(model.state_dict(), state)
+    if problems:
+        raise CheckpointError(
+            f'The checkpoint does not fit the {type(model).__name__}; nothing '
+            f'was loaded.\n{problems}{describe_origin({}, state)}'
+            f'{HOW_TO_FINETUNE}'
+        )
+    return state
+
+
 def allow_partial_load(state: StateDict) -> StateDict:
     """Mark weights so that :func:`strict_loader` allows a partial load."""
     marked = _StateDict(state)
@@ -141,22 +165,14 @@ def strict_loader(load: Callable[..., None]) -> Callable[..., None]:
                 unchanged.
         """
         model = bare_model(module)
-        if has_smt(model):
-            partial = is_partial(state_dict)
-            state = match_names(model, state_dict)
-            problems = describe_mismatches(model.state_dict(), state)
-            if problems and not partial:
-                raise CheckpointError(
-                    f'The checkpoint does not fit the '
-                    f'{type(model).__name__}; nothing was loaded.\n{problems}'
-                    f'{describe_origin({}, state)}{HOW_TO_FINETUNE}'
-                )
-            if not problems:
-                print_log(
-                    f'Checkpoint: all {len(state)} tensors match.',
-                    logger='current',
-                )
-            state_dict = state
+        if has_smt(model) and is_partial(state_dict):
+            state_dict = match_names(model, state_dict)
+        elif has_smt(model):
+            state_dict = require_whole(model, state_dict)
+            print_log(
+                f'Checkpoint: all {len(state_dict)} tensors match.',
+                logger='current',
+            )
         load(module, state_dict, *args, **kwargs)
 
     return load_state_dict
