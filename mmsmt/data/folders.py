@@ -17,6 +17,8 @@ from .summary import Summary
 
 MOST = 200_000
 """Number of images that are opened; of more, a sample."""
+LISTED = 30
+"""Number of classes that a message lists."""
 
 
 def check_folders(
@@ -144,7 +146,10 @@ def _check_names(
             f'the folders are in the order ({summarize(found, 6)}), and the '
             f'classes in ({summarize(given, 6)}): mmpretrain would swap the '
             'names',
-            f'Write the classes in the order of the folders: {found[:6]!r}.',
+            'Write the classes in the order of the folders, which is that of '
+            f'sorted(): {found!r}.'
+            if len(found) <= LISTED
+            else 'Write the classes in the order of the folders: sorted().',
         )
     return bool(found) or _report_no_folder(folder, findings)
 

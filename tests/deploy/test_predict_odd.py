@@ -41,7 +41,9 @@ def test_models_without_smt_are_loaded_whole(tmp_path):
     depth = dict(depth=18, num_stages=4, out_indices=(3,))
     cfg.model.backbone = ConfigDict(type='ResNet', **depth)
     cfg.model.head.in_channels = 512
-    with pytest.raises(CheckpointError, match='missing: backbone.conv1.weight'):
+    with pytest.raises(
+        CheckpointError, match='missing: backbone.conv1.weight'
+    ):
         Predictor(cfg, checkpoint, device='cpu')
     init_default_scope('mmpretrain')
     settings = dict(cfg.model, data_preprocessor=cfg.data_preprocessor)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.configs import build, load
 from support.small import ARCH
 
@@ -20,7 +21,7 @@ from mmsmt.data import digits
 from mmsmt.data.configured import TASKS
 from mmsmt.export.formats import write_model
 from mmsmt.export.pooling import MatrixPool
-from mmsmt.export.proof import METRICS, Proof, compare_objects
+from mmsmt.export.proof import METRICS, compare_objects
 from mmsmt.export.suppression import suppress
 from mmsmt.export.whole import Whole
 from mmsmt.runtimes import ExportedModel
@@ -401,11 +402,14 @@ def test_photographs_without_labels(saved, tool_of, tmp_path):
     assert not out.exists()
 
 
-def test_changes_of_metrics():
-    nan = float('nan')
-    pairs = {'a': (0.5, 0.4), 'b': (nan, nan), 'c': (-1, -1)}
-    assert Proof(metrics=pairs).change == pytest.approx(0.1)
-    assert Proof(metrics={'a': (0.5, nan)}).change == float('inf')
+def test_heads_of_several_labels_are_refused():
+    """Their probabilities are no softmax."""
+    _, model = make('smt_t_in1k')
+    from mmpretrain.models import MultiLabelLinearClsHead
+
+    model.head = MultiLabelLinearClsHead(80, 256)
+    with pytest.raises(ExportError, match='MultiLabelLinearClsHead gives'):
+        Whole(model, 'classification')
 
 
 @pytest.mark.one_stack
@@ -427,14 +431,32 @@ def test_example_without_torch(saved, tool_of, root, tmp_path):
         folder = Path(package.__file__).parent
         for path in folder.parent.glob(f'{folder.name}*'):
             (site / path.name).symlink_to(path)
-    command = [sys.executable, '-S', root / 'docs/examples/run_onnx.py']
-    found = subprocess.run(
-        [*command, out, tmp_path / 'photo.npy'],
-        env=dict(os.environ, PYTHONPATH=str(site)),
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 0, found.stderr
+    command = [sys.executable, '-S', root / 'docs/examples/run_onnx.py', out]
+
+    def run(photo, site):
+        found = subprocess.run(
+            [*command, photo],
+            env=dict(os.environ, PYTHONPATH=str(site)),
+            capture_output=True,
+            text=True,
+        )
+        assert found.returncode == 0, found.stderr
+        return found
+
+    found = run(tmp_path / 'photo.npy', site)
+    # A photo as a phone stores it, and one of 16 bits.
+    photo = Image.fromarray(pixels.transpose(1, 2, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.rotate(90, expand=True).save(tmp_path / 'turned.png', exif=exif)
+    grey = np.asarray(photo.convert('L'))
+    deep = tmp_path / 'deep.png'
+    Image.fromarray((grey.astype(np.uint16) << 8) + 77).save(deep)
+    np.save(tmp_path / 'grey.npy', grey[..., None].repeat(3, -1))
+    packages = Path(np.__file__).parents[1]
+    assert run(tmp_path / 'turned.png', packages).stdout == found.stdout
+    expected = run(tmp_path / 'grey.npy', site).stdout
+    assert run(deep, packages).stdout == expected
     runtime = ExportedModel(out).runtime
     scores = runtime.run(pixels[None])[0][0]
     name, score = found.stdout.splitlines()[0].rsplit(' ', 1)
