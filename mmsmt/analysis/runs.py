@@ -69,6 +69,8 @@ class Run(NamedTuple):
         arch (str | None): Arch of the backbone.
         coco (bool | None): True if all its starts trained and validated on
             COCO 2017, None if one did not record its annotations.
+        deviations (tuple[str]): What its last training had otherwise than the
+            recipe: length, images of a step, learning rate.
     """
 
     unit: str
@@ -79,6 +81,7 @@ class Run(NamedTuple):
     data_root: str | None
     arch: str | None
     coco: bool | None = None
+    deviations: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -105,15 +108,21 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
     """
     epochs = cfg.train_cfg.get('max_epochs')
     scores: dict[int, dict[str, float]] = {}
-    test = tta = ran = None
-    on_coco = []
+    test = tta = ran = processes = None
+    on_coco: list[bool | None] = []
     for folder in sorted(p for p in work_dir.glob('*') if p.is_dir()):
         log = folder / 'vis_data' / 'scalars.json'
         if log.is_file():
             ran = read_start_config(folder) or ran or Config()
-            on_coco.append(is_coco(folder, ('train', 'val')))
             # A repeated validation of a resumed run replaces the first.
-            for line in iter_records(log):
+            records = list(iter_records(log))
+            forget_later(records, {}, scores)
+            if any('loss' in record for record in records):
+                processes = _read_processes(folder)
+                if ran.get('resume') is False:
+                    on_coco = []  # another run begins
+            on_coco.append(is_coco(folder, ('train', 'val')))
+            for line in records:
                 values = _scores(line)
                 # Step 0 is a validation without training.
                 if values and line.get('step'):
@@ -137,7 +146,49 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
         data_root=dataset.get('data_root'),
         arch=ran.get('model', {}).get('backbone', {}).get('arch'),
         coco=all_true(on_coco),
+        deviations=find_deviations(ran, cfg, processes),
     )
+
+
+def find_deviations(
+    ran: Config, recipe: Config, processes: int | None
+) -> tuple[str, ...]:
+    """Return in what a training differed from its recipe.
+
+    Args:
+        ran (Config): What it was started with.
+        recipe (Config): The config as shipped.
+        processes (int, optional): Number of its processes, if recorded.
+    """
+    if not ran.get('train_cfg'):
+        return ()
+    found = []
+    for key in ('epochs', 'iters'):
+        one, other = (x.train_cfg.get(f'max_{key}') for x in (ran, recipe))
+        if one and one != other:
+            of = f', not {other}' if other else ''
+            found.append(f'{one} {key}{of}')
+    rates = [
+        ((x.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
+        for x in (ran, recipe)
+    ]
+    if None not in rates and rates[0] != rates[1]:
+        found.append(f'a learning rate of {rates[0]}, not {rates[1]}')
+    whole = (recipe.get('auto_scale_lr') or {}).get('base_batch_size')
+    batch = (ran.get('train_dataloader') or {}).get('batch_size')
+    if whole and batch and processes:
+        count = (ran.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+        step = batch * processes * count
+        if step != whole:
+            found.append(f'{step} images a step, not {whole}')
+    return tuple(found)
+
+
+def _read_processes(folder: Path) -> int | None:
+    try:
+        return json.loads((folder / RUN).read_text()).get('processes')
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _read_test(folder: Path, values: dict[str, float]) -> Test:
@@ -208,6 +259,29 @@ def iter_records(path: Path) -> Iterator[dict]:
             continue
         if isinstance(record, dict):
             yield record
+
+
+def forget_later(
+    records: Sequence[dict], training: dict, scores: dict
+) -> None:
+    """Forget what an earlier start logged after a later one's begin.
+
+    A run that starts anew in a folder is another one.
+
+    Args:
+        records (Sequence[dict]): What the later start logged.
+        training (dict): Earlier records by iteration, changed in place.
+        scores (dict): Earlier validations by step, changed in place.
+    """
+    first = next((x for x in records if 'loss' in x and 'iter' in x), None)
+    if first is None:
+        return
+    for step in [x for x in training if x >= first['iter']]:
+        del training[step]
+    # A validation's step is its epoch, or its iteration.
+    begin = first.get('epoch', first['iter'])
+    for step in [x for x in scores if x >= begin]:
+        del scores[step]
 
 
 def _scores(record: dict) -> dict[str, float]:

@@ -163,6 +163,8 @@ def find_missing(part: Part, config: str, run: Run | None) -> list[str]:
             f'{run.unit}s {after + 1} to {run.total}: bash '
             f'tools/dist_train.sh {file} 8 --resume'
         )
+    if run is not None and run.deviations:
+        missing.append(f'the recipe: the run had {", ".join(run.deviations)}')
     if run is not None and part.host == 'mmdet':
         coco = run.coco if run.scores or not run.test else run.test.coco
         if coco is False:
@@ -188,7 +190,7 @@ def describe_state(run: Run) -> str:
     if not run.scores:
         return 'tested only' if run.test else 'no validation yet'
     if run.finished:
-        return 'finished'
+        return 'finished, by another recipe' if run.deviations else 'finished'
     return f'unfinished: {run.unit} {run.scores[-1].step} of {run.total}'
 
 

@@ -28,6 +28,7 @@ import os
 import statistics
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmsmt.errors import UsageError, UserError
@@ -35,7 +36,7 @@ from mmsmt.errors import UsageError, UserError
 from .machine import DTYPES
 from .output import describe_machine, draw_plot, format_table
 from .passes import TASKS
-from .rows import DEFAULT_ROWS, PEERS, PLAIN, SMT_ROWS
+from .rows import DEFAULT_ROWS, PEERS, PLAIN, SMT_ROWS, find_host
 from .runtimes import RUNTIMES, installed_runtimes
 
 ROWS = (*SMT_ROWS, *RUNTIMES, *PEERS)
@@ -118,7 +119,15 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UsageError(
                 f"the row '{row}' needs it: pip install 'mmsmt[{extra}]'"
             )
-    args.rows = list(dict.fromkeys(args.rows or (*DEFAULT_ROWS, *runtimes)))
+    absent = {row for row in PEERS if find_spec(find_host(row)) is None}
+    for row in args.rows or ():
+        if row in absent:
+            raise UsageError(
+                f"the row '{row}' needs {find_host(row)}, which is not "
+                'installed'
+            )
+    default = (x for x in (*DEFAULT_ROWS, *runtimes) if x not in absent)
+    args.rows = list(dict.fromkeys(args.rows or default))
     if args.release and 'release' not in args.rows:
         args.rows.append('release')
     if 'plain' in args.rows and not PLAIN.is_file():

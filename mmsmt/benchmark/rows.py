@@ -45,6 +45,11 @@ PEERS: dict[str, dict[str, Any]] = {
 DEFAULT_ROWS = ('mmsmt', 'mmsmt with_cp', 'plain', *PEERS)
 
 
+def find_host(row: str) -> str:
+    """Return the package of a row of :data:`PEERS`."""
+    return PEERS[row]['type'].split('.')[0]
+
+
 def build_backbone(args: argparse.Namespace, row: str) -> nn.Module:
     """Build a row's backbone, which returns maps at strides 4, 8, 16, 32.
 
@@ -62,9 +67,9 @@ def build_backbone(args: argparse.Namespace, row: str) -> nn.Module:
     if row == 'release':
         return import_release(Path(args.release), SMT.ARCHS[args.arch])
     if row in PEERS:
-        init_default_scope(PEERS[row]['type'].split('.')[0])
-        for host in ('mmdet', 'mmpretrain'):
-            importlib.import_module(f'{host}.models')
+        host = find_host(row)
+        init_default_scope(host)
+        importlib.import_module(f'{host}.models')
         return MODELS.build(PEERS[row])
     return SMT(args.arch, with_cp=row == 'mmsmt with_cp')
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,8 +94,13 @@ def main(args: argparse.Namespace) -> None:
     work_dir = args.out / 'run'
     if work_dir.exists():
         raise UserError(f"'{work_dir}' exists. Use another --out.")
+    if find_spec('psutil') is None:
+        raise UserError('A soak needs psutil: pip install psutil')
     data = args.out / 'data'
-    digits.write('coco', data, 64, 8, size=(64, 64))
+    try:
+        digits.write('coco', data, 64, 8, size=(64, 64))
+    except FileExistsError as error:
+        raise UserError(f'{error} (Its folder is that of --out.)') from None
     samples = list(_train(args, data, work_dir))
     with open(args.out / 'soak.csv', 'w', newline='') as file:
         writer = csv.writer(file)

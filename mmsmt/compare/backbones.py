@@ -18,7 +18,11 @@ BACKBONES: dict[str, dict[str, Any]] = {
     'smt-t': TINY,
     'smt-s': dict(TINY, arch='small'),
     'smt-b': dict(TINY, arch='base'),
-    **PEERS,
+    # They return the stages that the config's backbone returns.
+    **{
+        name: {k: v for k, v in peer.items() if k != 'out_indices'}
+        for name, peer in PEERS.items()
+    },
     # The paper's ablations, Tables 7 to 9.
     'smt-t-one-head': dict(TINY, arch=dict(base='tiny', sam_heads=1)),
     'smt-t-two-heads': dict(TINY, arch=dict(base='tiny', sam_heads=2)),
@@ -96,16 +100,48 @@ def exchange_backbone(cfg: Config, backbone: dict[str, Any]) -> None:
     new = copy.deepcopy(backbone)
     new.setdefault('out_indices', old.get('out_indices', (0, 1, 2, 3)))
     rate = old.get('drop_path_rate', 0.0)
-    if rate and _has_drop_path(new):
-        new['drop_path_rate'] = rate
+    if _has_drop_path(new) and (rate or 'drop_path_rate' not in backbone):
+        new['drop_path_rate'] = rate  # hosts have other defaults
     before = find_channels(dict(old, init_cfg=None))
     after = find_channels(new)
+    if len(before) != len(after):
+        raise CompareError(
+            f"The config's backbone returns {len(before)} maps, and {new} "
+            f'{len(after)}: give it out_indices.'
+        )
     model.backbone = ConfigDict(new)
     if not _exchange_channels(model, before, after):
         raise CompareError(
             f'No part of the {model.type} takes the channels {before} of its '
             'backbone: in_channels has them nowhere.'
         )
+
+
+def forget_weights(cfg: Config) -> list[str]:
+    """Remove pretrained weights from a config; return what was removed.
+
+    Args:
+        cfg (Config): The config, changed in place.
+    """
+    removed = []
+    if cfg.get('load_from'):
+        removed.append(f'load_from={cfg.load_from!r}')
+        cfg.load_from = None
+    todo: list[Any] = [('model', cfg.model)]
+    while todo:
+        where, part = todo.pop()
+        items = part.items() if isinstance(part, dict) else enumerate(part)
+        for key, value in list(items):
+            if not isinstance(value, (dict, list, tuple)):
+                continue
+            name = f'{where}.{key}'
+            kind = value.get('type') if isinstance(value, dict) else ''
+            if key == 'init_cfg' and str(kind).endswith('Pretrained'):
+                removed.append(f'{name}.checkpoint={value.checkpoint!r}')
+                part[key] = None
+            else:
+                todo.append((name, value))
+    return removed
 
 
 def find_channels(backbone: dict[str, Any]) -> list[int]:

@@ -25,6 +25,7 @@ from mmsmt.launch.config import (
     load_config,
     positive,
 )
+from mmsmt.runs.signals import Stopper, StopRun
 
 from .backbones import (
     BACKBONES,
@@ -32,6 +33,7 @@ from .backbones import (
     count_parameters,
     exchange_backbone,
     find_backbones,
+    forget_weights,
 )
 from .summary import write_results
 from .trials import SCORES, Trial, run_trials, write_trial_config
@@ -92,6 +94,8 @@ def main(args: argparse.Namespace) -> None:
     if not base.get('val_dataloader'):
         raise CompareError(f"'{args.config}' has no validation.")
     _check_scores(base)
+    for setting in forget_weights(base):
+        print(f'From scratch: without {setting}')
     configs, parameters = {}, {}
     for name, backbone in find_backbones(args.backbones, args.add).items():
         cfg = copy.deepcopy(base)
@@ -125,8 +129,10 @@ def main(args: argparse.Namespace) -> None:
     )
     first, *others = args.seeds
     trials = [make(name, first, rate) for name in configs for rate in rates]
+    stopper = Stopper()
     try:
-        run_trials(trials, options, args.jobs)
+        with stopper.installed():
+            run_trials(trials, options, args.jobs)
         chosen = choose_rates(trials)
         if not chosen:
             raise CompareError(f'Every run failed:\n{trials[0].failure}')
@@ -147,13 +153,16 @@ def main(args: argparse.Namespace) -> None:
                 write()
 
         write_rounds()
-        run_trials(more, options, args.jobs, write_rounds)
-    except KeyboardInterrupt:
+        with stopper.installed():
+            run_trials(more, options, args.jobs, write_rounds)
+    except StopRun:
         raise CompareError(
             'Interrupted. The same command resumes from here.'
         ) from None
     text = write()
     print(f'\n{text}\nCurves: {args.work_dir / "curves.png"}')
+    if any(trial.failure for trial in (*trials, *more)):
+        raise SystemExit(1)
 
 
 def _check_scores(cfg: Config) -> None:

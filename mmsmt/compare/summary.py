@@ -10,12 +10,11 @@ import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
-import torch
 
-from mmsmt.environment import describe_device, installed
+from mmsmt.environment import describe_device
 from mmsmt.runs.files import finish, partial_path, write_text
 
-from .trials import SCORES, Trial
+from .trials import SCORES, Trial, describe_machine
 
 NAMES = ('box AP', 'box AP50', 'mask AP', 'mIoU', 'top-1')
 TITLES = dict(zip(SCORES, NAMES, strict=True))
@@ -111,36 +110,43 @@ def write_results(
     Returns:
         str: The text of ``results.md``.
     """
-    versions = installed()
+    machines: dict[str, list[str]] = {}
+    for run in trials:
+        name = f'{run.name} (seed {run.seed})'
+        machines.setdefault(describe_machine(run.folder), []).append(name)
     others = [run for run in first if run not in trials and run.points]
-    machine = dict(
-        device=describe_device(),
-        threads=max(1, torch.get_num_threads() // settings['jobs']),
-        versions=versions,
-    )
     write_text(
         folder / 'results.json',
         json.dumps(
             dict(
                 settings=settings,
-                machine=machine,
                 parameters=parameters,
-                runs=[asdict(run) for run in (*trials, *others)],
+                runs=[
+                    dict(asdict(run), machine=describe_machine(run.folder))
+                    for run in (*trials, *others)
+                ],
             ),
             default=str,
             indent=1,
         ),
     )
-    packages = ', '.join(f'{name} {text}' for name, text in versions.items())
+    machine = next(iter(machines)) or describe_device()
     lines = [format_comparison(trials, parameters), '']
     lines.append(
         'Last validation; mean ± standard deviation over seeds '
         f'{", ".join(map(str, settings["seeds"]))}. Time of training alone: '
         'its iterations at the median of the logged times; median '
         '(lowest–highest) over seeds. '
-        f'{machine["device"]}, {machine["threads"]} threads, '
-        f'{settings["jobs"]} at a time; {packages}.'
+        + (
+            f'{settings["jobs"]} at a time; {machine}.'
+            if len(machines) == 1
+            else 'The runs had several machines or versions, whose times '
+            'cannot be compared:'
+        )
     )
+    if len(machines) > 1:
+        for machine, names in machines.items():
+            lines.append(f'- {machine or "unknown"}: {", ".join(names)}')
     score = next(name for name in SCORES if name in trials[0].last)
     for name in parameters:
         rates = {

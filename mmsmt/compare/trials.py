@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
+from threading import Event
 
 from mmengine.config import Config
 
@@ -117,10 +118,15 @@ def run_trials(
     for place in range(jobs):
         places.put(place)
 
+    ending = Event()
+
     def train_somewhere(trial: Trial) -> None:
         place = places.get()
         try:
-            run_trial(trial, options, _environ_of(place, jobs))
+            run_trial(
+                *(trial, options, _environ_of(place, jobs)),
+                stopped=ending.is_set,
+            )
         finally:
             places.put(place)
 
@@ -131,6 +137,7 @@ def run_trials(
                 future.result()
                 after()
         except BaseException:
+            ending.set()
             pool.shutdown(cancel_futures=True)  # those that began end first
             raise
 
@@ -150,6 +157,7 @@ def run_trial(
     trial: Trial,
     options: Sequence[str] = (),
     environ: dict[str, str] | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> None:
     """Train and evaluate, unless it is done, and read the scores.
 
@@ -158,8 +166,12 @@ def run_trial(
         options (Sequence[str]): More options of ``train``.
         environ (dict[str, str], optional): Variables of its environment, of
             one of several runs at a time.
+        stopped (Callable, optional): Returns whether to end the run early.
 
     A failure is recorded, and printed with the end of the output.
+
+    Raises:
+        CompareError: Another process trains in the folder.
     """
     trial.points = read_points(trial.folder)
     if trial.points:
@@ -183,8 +195,12 @@ def run_trial(
             loop.get('max_epochs') or loop.max_iters,
             environ,
             show=environ is None,
+            stopped=stopped,
         )
     except UserError as error:
+        used = [x for x in str(error).splitlines() if 'is in use: ' in x]
+        if used:
+            raise CompareError(used[0].removeprefix('Error: ')) from None
         trial.failure = str(error)
         print(f'{trial.name}, seed {trial.seed}: {error}', flush=True)
         return
@@ -222,3 +238,18 @@ def read_points(folder: Path) -> list[Point]:
             )
         )
     return points
+
+
+def describe_machine(folder: Path) -> str:
+    """Describe what a run recorded of its machine and packages, or ''."""
+    try:
+        info = read_run_log(folder).info
+    except ReportError:
+        return ''
+    versions = info.get('versions') or {}
+    threads = info.get('threads')
+    parts = [info.get('device'), f'{threads} threads' if threads else None]
+    packages = ', '.join(f'{name} {text}' for name, text in versions.items())
+    return '; '.join(
+        part for part in (', '.join(filter(None, parts)), packages) if part
+    )

@@ -36,6 +36,30 @@ def iter_datasets(cfg: Config, loader: str) -> Iterator[ConfigDict]:
             todo += [dataset.get('dataset'), dataset.get('datasets')]
 
 
+def count_repeats(cfg: Config, dataset: ConfigDict) -> int:
+    """Return how often an epoch has the images of a training dataset.
+
+    Args:
+        cfg (Config): The config.
+        dataset (ConfigDict): One that :func:`iter_datasets` yields.
+    """
+
+    def search(part: Any, times: int) -> int:
+        if part is dataset:
+            return times
+        if isinstance(part, (list, tuple)):
+            return max((search(x, times) for x in part), default=0)
+        if not isinstance(part, dict):
+            return 0
+        if type_name(part) == 'RepeatDataset':
+            times *= part.get('times', 1)
+        inner = part.get('dataset'), part.get('datasets')
+        return max(search(x, times) for x in inner)
+
+    loader = cfg.get('train_dataloader') or {}
+    return search(loader.get('dataset'), 1) or 1
+
+
 def is_local(dataset: ConfigDict) -> bool:
     """Check that a dataset is read from this machine's file system."""
     remote = '://' in str(dataset.get('data_root'))

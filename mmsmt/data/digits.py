@@ -10,7 +10,7 @@ downloaded.
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 STAMP = 'digits.json'
+FILES = 'files'
 NUM_VAL_DIGITS = 397
 """Number of the 1,797 digits that are reserved for validation scenes."""
 
@@ -283,6 +284,7 @@ def write(
             )
         if not force:
             made = json.loads(stamp.read_text())
+            made.pop(FILES, None)
             if made != settings:
                 changed = ', '.join(
                     f'{key} {made.get(key)} (asked: {settings[key]})'
@@ -291,9 +293,10 @@ def write(
                 )
                 raise FileExistsError(
                     f"'{out}' holds digits with other settings: {changed}. "
-                    'Use --force to replace them, or choose another folder.'
+                    'Choose another folder.'
                 )
             return False
+        _require_own_files(out, json.loads(stamp.read_text()).get(FILES, ()))
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'{out.name}.'))
     partial.chmod(0o755)
@@ -324,7 +327,26 @@ def _write_all(out: Path, settings: dict) -> None:
             disable=None,  # disabled without a terminal
         )
         LAYOUTS[layout](out, split, ((i, scenes(i)) for i in progress))
-    (out / STAMP).write_text(json.dumps(settings))
+    (out / STAMP).write_text(json.dumps({**settings, FILES: _list_files(out)}))
+
+
+def _list_files(out: Path) -> list[str]:
+    files = (path for path in out.rglob('*') if not path.is_dir())
+    return sorted(path.relative_to(out).as_posix() for path in files)
+
+
+def _require_own_files(out: Path, own: Sequence[str]) -> None:
+    """Require that a folder to be replaced holds only what was written.
+
+    Raises:
+        FileExistsError: It holds another file.
+    """
+    others = sorted({*_list_files(out)} - {STAMP, *own})
+    if others:
+        raise FileExistsError(
+            f"'{out}' holds {len(others)} files that this tool did not write, "
+            f"such as '{others[0]}'. Move them away first."
+        )
 
 
 Scenes = Iterator[tuple[int, Scene]]

@@ -48,6 +48,7 @@ def main(args: argparse.Namespace) -> None:
             args.force,
         )
     except FileExistsError as error:
-        raise UserError(str(error)) from None
+        hint = ' (--force replaces them.)' if 'settings' in str(error) else ''
+        raise UserError(f'{error}{hint}') from None
     state = 'written to' if made else 'there already, kept:'
     print(f'{args.train} + {args.val} images {state} {args.out}')

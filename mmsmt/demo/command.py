@@ -17,11 +17,14 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from mmsmt.analysis.runs import iter_records
 from mmsmt.data import digits
 from mmsmt.errors import UserError
 from mmsmt.optim import cpu_has_bf16
 from mmsmt.paths import configs_dir
 from mmsmt.runs.checkpoints import find_all
+from mmsmt.runs.files import write_text
+from mmsmt.runs.signals import Stopper, StopRun
 
 from .pictures import BOX, MASK, draw_curve, draw_predictions
 from .progress import run_with_progress
@@ -57,10 +60,12 @@ def main(args: argparse.Namespace) -> None:
     except FileExistsError as error:
         raise UserError(f'{error} (Set it by --data DIR.)') from None
     print(f'Data: {args.data}' + ('' if made else ' (kept)'), flush=True)
+    _require_same_data(args)
     epochs = args.epochs or Config.fromfile(config).train_cfg.max_epochs
     try:
-        record = train(config, args.data, args.work_dir, epochs)
-    except KeyboardInterrupt:
+        with Stopper().installed():
+            record = train(config, args.data, args.work_dir, epochs)
+    except StopRun:
         raise UserError(
             'Interrupted. The same command resumes from here.'
         ) from None
@@ -86,6 +91,29 @@ def main(args: argparse.Namespace) -> None:
     )
 
 
+def _require_same_data(args: argparse.Namespace) -> None:
+    """Require that a run that is there was trained on the same data.
+
+    Raises:
+        UserError: It was trained on another folder, or other images.
+    """
+    path = args.work_dir / 'demo.json'
+    stamp = json.loads((args.data / digits.STAMP).read_text())
+    now = dict(data=str(args.data.resolve()), train=args.train, val=args.val)
+    now['seed'] = stamp.get('seed')
+    if find_last_epoch(args.work_dir) and path.is_file():
+        before = json.loads(path.read_text())
+        if before != now:
+            raise UserError(
+                f"'{args.work_dir}' holds a demo on other data: "
+                f'{before["train"]} and {before["val"]} images in '
+                f"'{before['data']}'. Give another --work-dir."
+            )
+        return
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(now))
+
+
 def train(config: str, data: Path, work_dir: Path, epochs: int) -> dict:
     """Train and evaluate, resuming a run; return the last epoch's metrics."""
     line = [*COMMAND, 'train', config, '--resume', '--data-root', data]
@@ -96,8 +124,15 @@ def train(config: str, data: Path, work_dir: Path, epochs: int) -> dict:
     ]
     if not torch.cuda.is_available() and cpu_has_bf16():
         line.append('--amp')
-    if find_last_epoch(work_dir) < epochs:
+    last = find_last_epoch(work_dir)
+    if last < epochs:
         run_with_progress(line, 'Training', work_dir / 'train.log', epochs)
+    elif not (work_dir / f'epoch_{epochs}.pth').is_file():
+        raise UserError(
+            f"'{work_dir}' holds a demo of {last} epochs, and no checkpoint "
+            f'of epoch {epochs} any more. Give --epochs {last}, or another '
+            '--work-dir.'
+        )
     for record in read_records(work_dir):
         if BOX in record and record['step'] == epochs:
             return record
@@ -120,7 +155,7 @@ def read_records(work_dir: Path) -> list[dict]:
     """Read the logged records of all runs; a repeated step counts once."""
     by_step = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
-            by_step[BOX in record, record['step']] = record
+        for record in iter_records(path):
+            if 'step' in record:
+                by_step[BOX in record, record['step']] = record
     return [by_step[key] for key in sorted(by_step)]

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmsmt.errors import UserError
@@ -18,6 +18,7 @@ def run_with_progress(
     epochs: int,
     environ: Mapping[str, str] | None = None,
     show: bool = True,
+    stopped: Callable[[], bool] | None = None,
 ) -> None:
     """Run a command with its output in a log and one line of progress.
 
@@ -29,6 +30,8 @@ def run_with_progress(
         environ (Mapping[str, str], optional): Variables of the environment,
             besides those of this process.
         show (bool): Print the progress.
+        stopped (Callable, optional): Returns whether the program is to end
+            early, of one in a thread, where signals do not arrive.
 
     Raises:
         UserError: It failed; the message has the end of its output.
@@ -48,6 +51,8 @@ def run_with_progress(
     try:
         while process.poll() is None:
             time.sleep(0.5)
+            if stopped and stopped():
+                raise UserError(f'{what} was stopped.')
             if not show:
                 continue
             line = describe_progress(log.read_text(errors='replace'), epochs)

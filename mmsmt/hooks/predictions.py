@@ -226,6 +226,7 @@ def _describe_run(runner: Runner) -> dict:
         changed=changed,
         command=sys.argv,
         device=describe_device(),
+        threads=torch.get_num_threads(),
         processes=get_world_size(),
         seed=runner.seed,
         iterations=getattr(_training_of(runner), 'max_iters', 0),

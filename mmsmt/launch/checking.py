@@ -21,7 +21,12 @@ from mmsmt.runtimes.files import find_format, open_runtime
 from mmsmt.weights import read_classes
 from mmsmt.weights.reading import summarize
 
-from .config import add_cfg_options, add_data_root, load_config
+from .config import (
+    LaunchError,
+    add_cfg_options,
+    add_data_root,
+    load_config,
+)
 from .processes import launched_rank
 
 
@@ -37,8 +42,10 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(
         args.config, cfg_options=args.cfg_options, data_root=args.data_root
     )
-    check_data(cfg, classes=True)
-    print('The data is fine.')
+    if not any(cfg.get(f'{split}_dataloader') for split in SPLITS):
+        raise LaunchError(f"'{args.config}' has no dataloader: no data.")
+    read = check_data(cfg, classes=True)
+    print('The data is fine.' if read else 'No data was checked; see above.')
 
 
 def check_data(
@@ -46,7 +53,7 @@ def check_data(
     splits: Iterable[str] = SPLITS,
     checkpoint: str | None = None,
     classes: bool = False,
-) -> None:
+) -> bool:
     """Check a config's data in the first process; print what it holds.
 
     The others go on to wait for it when they join their group.
@@ -58,11 +65,14 @@ def check_data(
             classes are compared with the data's.
         classes (bool): Print the number of objects of each class.
 
+    Returns:
+        bool: Whether a dataset was read.
+
     Raises:
         DataError: There are faults; the message lists them all.
     """
     if launched_rank():
-        return
+        return True
     findings, summaries = check_config(cfg, splits)
     if checkpoint:
         check_classes_of(checkpoint, summaries, findings)
@@ -72,6 +82,7 @@ def check_data(
         if not finding.error:
             print(finding)
     findings.raise_errors()
+    return bool(summaries)
 
 
 def check_classes_of(

@@ -50,13 +50,46 @@ def check_int(name: str, value: int, low: int, high: int | None = None) -> int:
     return value
 
 
-def check_norm(norm_cfg: dict) -> None:
-    """Check that a norm is one of maps (B, C, H, W).
+def check_flags(**flags: bool) -> None:
+    """Check that settings are True or False.
 
     Raises:
-        ValueError: It is of tokens, or of other maps.
+        TypeError: One is not, such as the text 'False'.
     """
-    norm = build_norm_layer(norm_cfg, 32)[1]
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f'{name} must be True or False, got {value!r}')
+
+
+def check_norm(norm_cfg: dict, channels: Sequence[int]) -> None:
+    """Check that a norm is one of maps (B, C, H, W).
+
+    Args:
+        norm_cfg (dict): Its settings.
+        channels (Sequence[int]): Channels of maps.
+
+    Raises:
+        TypeError: The settings are no dict.
+        ValueError: It is unknown, does not divide the channels, or is of
+            tokens or other maps.
+    """
+    if not isinstance(norm_cfg, dict):
+        raise TypeError(
+            "norm_cfg must be a dict such as dict(type='BN'), got "
+            f'{norm_cfg!r}'
+        )
+    try:
+        norm = [build_norm_layer(norm_cfg, x)[1] for x in channels][0]
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        reason = error.args[0] if error.args else 'a setting is missing'
+        if norm_cfg.get('type') == 'GN' and 'num_groups' not in norm_cfg:
+            reason = 'GN needs num_groups'
+        elif isinstance(error, KeyError) and 'type' in norm_cfg:
+            reason = f'there is no norm {norm_cfg["type"]!r}'
+        raise ValueError(
+            f'norm_cfg={norm_cfg!r} makes no norm of maps with '
+            f'{", ".join(map(str, channels))} channels: {reason}'
+        ) from error
     others = (
         *(nn.BatchNorm1d, nn.BatchNorm3d),
         *(nn.InstanceNorm1d, nn.InstanceNorm3d),
@@ -73,8 +106,15 @@ def check_rates(drop_path_rate: float, layer_scale_init_value: float) -> None:
     """Check the rate of stochastic depth and the value of LayerScale.
 
     Raises:
+        TypeError: A value is no number.
         ValueError: A value is out of its range.
     """
+    for name, value in (
+        ('drop_path_rate', drop_path_rate),
+        ('layer_scale_init_value', layer_scale_init_value),
+    ):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f'{name} must be a number, got {value!r}')
     if not 0 <= drop_path_rate < 1:
         raise ValueError(
             f'drop_path_rate must be in [0, 1), got {drop_path_rate}'
@@ -90,8 +130,14 @@ def parse_out_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
     """Return the indices of output stages as a tuple.
 
     Raises:
+        TypeError: They are no numbers.
         ValueError: The indices are not increasing numbers from 0 to 3.
     """
+    if not isinstance(out_indices, (int, list, tuple)):
+        raise TypeError(
+            'out_indices must be a stage number or a tuple of them, got '
+            f'{out_indices!r}'
+        )
     indices = (
         (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     )

@@ -79,6 +79,11 @@ def strict_init_cfg(
     """
     if init_cfg is None:
         return None
+    if not isinstance(init_cfg, (dict, list, tuple)):
+        raise TypeError(
+            "init_cfg must be a dict such as dict(type='Pretrained', "
+            f'checkpoint=FILE), got {init_cfg!r}'
+        )
     cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg
     cfgs = [dict(cfg) for cfg in cfgs]
     for cfg in cfgs:

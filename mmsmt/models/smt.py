@@ -34,14 +34,8 @@ from mmsmt.layers.mixed import are_mixed_at_once, mix_heads
 from mmsmt.layers.recompute import linear_of_gelu
 from mmsmt.registry import MODELS
 
+from . import checks
 from .arch import ARCHS, Arch, parse_arch
-from .checks import (
-    check_images,
-    check_int,
-    check_norm,
-    check_rates,
-    parse_out_indices,
-)
 from .embedding import PatchEmbed, Stem
 from .freezing import FreezableBackbone
 from .init import smt_init_first, strict_init_cfg
@@ -374,16 +368,17 @@ class SMT(FreezableBackbone):
     ) -> None:
         super().__init__(init_cfg=strict_init_cfg(init_cfg))
         sizes = parse_arch(arch)
-        check_rates(drop_path_rate, layer_scale_init_value)
-        check_norm(norm_cfg)
+        checks.check_rates(drop_path_rate, layer_scale_init_value)
+        checks.check_norm(norm_cfg, sizes.embed_dims)
+        checks.check_flags(norm_eval=norm_eval, with_cp=with_cp)
         self.arch = arch
         self.loaded_from: str | None = None
         self.embed_dims = sizes.embed_dims
         self.depths = sizes.depths
-        self.in_channels = check_int('in_channels', in_channels, 1)
-        self.out_indices = parse_out_indices(out_indices)
+        self.in_channels = checks.check_int('in_channels', in_channels, 1)
+        self.out_indices = checks.parse_out_indices(out_indices)
         self.num_stages = max(self.out_indices) + 1
-        self.frozen_stages = check_int(
+        self.frozen_stages = checks.check_int(
             'frozen_stages', frozen_stages, -1, self.num_stages
         )
         self.norm_eval = norm_eval
@@ -474,7 +469,7 @@ class SMT(FreezableBackbone):
             TypeError: The input is not a floating-point tensor.
             ValueError: The input has another shape.
         """
-        check_images(x, self.in_channels)
+        checks.check_images(x, self.in_channels)
         outs = []
         for i in range(self.num_stages):
             x = getattr(self, f'patch_embed{i + 1}')(x)

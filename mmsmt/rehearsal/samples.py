@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmsmt.data.check import find_kind
-from mmsmt.data.configured import SPLITS, iter_datasets
+from mmsmt.data.configured import SPLITS, count_repeats, iter_datasets
 from mmsmt.data.convert.sources import measure
 from mmsmt.data.files import DataError, check_data_files
 from mmsmt.data.segmentation import look_at_pair
@@ -62,7 +62,8 @@ def choose_samples(
             least = steps * loader['batch_size']
         for settings in iter_datasets(cfg, f'{split}_dataloader'):
             dataset = _build(settings)
-            total += len(dataset) if split == 'train' else 0
+            if split == 'train':
+                total += len(dataset) * count_repeats(cfg, settings)
             sizes, labels = _describe(dataset)
             indices = choose(sizes, labels, least)
             batch = loader.get('batch_size', 1)

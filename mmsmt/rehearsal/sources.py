@@ -68,6 +68,12 @@ def use_digits(cfg: Config, root: Path, steps: int, scale: float) -> None:
         scale (float): Factor of the image size.
     """
     source = find_source(cfg)
+    lists = [x.get('ann_file') for x in iter_datasets(cfg, 'train_dataloader')]
+    if source.layout == 'imagenet22k' and not all(lists):
+        raise DataError(
+            'Digits have ten classes, and lists of images: without lists '
+            'ImageNet-22K is its 21,841 folders. Rehearse smt_l_in22k.py.'
+        )
     height, width = (max(32, round(side * scale)) for side in source.size)
     train = steps * cfg.train_dataloader.batch_size
     val = cfg.get('val_dataloader') or {}

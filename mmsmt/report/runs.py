@@ -7,7 +7,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmsmt.analysis.runs import iter_records, read_start_config
+from mmsmt.analysis.runs import (
+    forget_later,
+    iter_records,
+    read_start_config,
+)
 from mmsmt.data.configured import TASKS
 from mmsmt.errors import UserError
 from mmsmt.runs.records import PREDICTIONS, RUN
@@ -112,7 +116,9 @@ def read_run_log(folder: Path) -> RunLog:
     scores: dict[int, dict] = {}
     infos: list[dict] = []
     for start in starts:
-        for record in iter_records(start / 'vis_data' / 'scalars.json'):
+        records = list(iter_records(start / 'vis_data' / 'scalars.json'))
+        forget_later(records, training, scores)
+        for record in records:
             values = _numbers(record)
             if 'loss' in record and 'iter' in values:  # finite or not
                 training[int(values['iter'])] = values

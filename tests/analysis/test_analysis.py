@@ -15,11 +15,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmsmt import SMT
-from mmsmt.analysis import complexity, models
+from mmsmt.analysis import complexity, models, tables
 from mmsmt.analysis.complexity import count, count_complexity
 from mmsmt.analysis.paper import PARTS, Part, Row
 from mmsmt.analysis.runs import COCO, read_run
 from mmsmt.analysis.tables import read_row, score_lines
+from mmsmt.report.runs import read_run_log
 
 # Counting --------------------------------------------------------------------
 
@@ -276,6 +277,58 @@ def test_resumed_run(tmp_path):
     assert run.finished
     values = [s.values['coco/bbox_mAP'] for s in run.scores]
     assert values == pytest.approx([30, 40, 50])
+
+
+def test_a_run_that_began_anew(tmp_path):
+    """In the folder of an earlier one, which it does not go on with."""
+    lines = [train(50), val(1, 0.3), dict(train(100), epoch=2), val(2, 0.9)]
+    log = start(tmp_path, '20240101_000000', lines, 'resume = False')
+    record(log, train='1', val='1')
+    log = start(
+        *(tmp_path, '20240102_000000', [train(50), val(1, 0.4)]),
+        'resume = False',
+    )
+    record(log, **COCO)
+    run = read_run(tmp_path, MASK_RCNN)
+    assert [s.step for s in run.scores] == [1] and run.coco is True
+    assert run.best('coco/bbox_mAP').values == {'coco/bbox_mAP': 40.0}
+    found = read_run_log(tmp_path)
+    assert [line['iter'] for line in found.training] == [50]
+    assert [line['step'] for line in found.scores] == [1]
+
+
+def test_a_run_by_another_recipe(tmp_path):
+    """A score of 24 epochs is none of 12."""
+    recipe = Config(
+        dict(
+            train_cfg=dict(max_epochs=12),
+            optim_wrapper=dict(optimizer=dict(lr=1e-4)),
+            train_dataloader=dict(batch_size=2),
+            auto_scale_lr=dict(base_batch_size=16),
+        )
+    )
+    ran = Config(recipe.to_dict())
+    log = start(
+        *(tmp_path, '20240101_000000', [train(7), val(12, 0.4)]),
+        ran.pretty_text,
+    )
+    (log.parent.parent / 'run.json').write_text('{"processes": 8}')
+    assert read_run(tmp_path, recipe).deviations == ()
+    ran.train_cfg.max_epochs = 24
+    ran.optim_wrapper.optimizer.lr = 2e-4
+    ran.optim_wrapper.accumulative_counts = 2
+    log = start(
+        *(tmp_path, '20240102_000000', [train(7), val(24, 0.5)]),
+        ran.pretty_text,
+    )
+    (log.parent.parent / 'run.json').write_text('{"processes": 8}')
+    run = read_run(tmp_path, recipe)
+    assert run.deviations == (
+        '24 epochs, not 12',
+        'a learning rate of 0.0002, not 0.0001',
+        '32 images a step, not 16',
+    )
+    assert tables.describe_state(run) == 'finished, by another recipe'
 
 
 def test_no_run_and_one_that_was_not_validated(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mmsmt.benchmark import soak
 from mmsmt.benchmark.soak import Sample, summarize
 from mmsmt.errors import UserError
 
@@ -32,3 +33,15 @@ def test_flat_and_growing():
 def test_too_short():
     with pytest.raises(UserError, match='more --iterations'):
         summarize(samples(0)[:30])
+
+
+def test_what_a_soak_needs(tool_of, tmp_path, monkeypatch):
+    """Before anything is written."""
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/mine.txt').touch()
+    status, output = tool_of('soak', '--out', tmp_path)
+    assert status == 1 and 'did not write; it is left alone' in output
+    monkeypatch.setattr(soak, 'find_spec', lambda name: None)
+    status, output = tool_of('soak', '--out', tmp_path / 'new')
+    assert status == 1 and 'pip install psutil' in output
+    assert not (tmp_path / 'new').exists()

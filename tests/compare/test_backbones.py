@@ -10,6 +10,7 @@ from mmsmt.compare.backbones import (
     exchange_backbone,
     find_backbones,
     find_channels,
+    forget_weights,
 )
 
 RESNET = dict(type='mmdet.ResNet', depth=18)
@@ -85,7 +86,8 @@ def test_all_names_can_be_built():
     for name, backbone in BACKBONES.items():
         if name.endswith(('-b', '-s')):
             continue  # larger ones of the same kinds
-        assert len(find_channels(backbone)) == 4, name
+        stages = dict(backbone, out_indices=(0, 1, 2, 3))
+        assert len(find_channels(stages)) == 4, name
 
 
 def test_backbones_that_do_not_fit():
@@ -96,3 +98,40 @@ def test_backbones_that_do_not_fit():
     cfg.model.neck.in_channels = [1, 2, 3, 4]
     with pytest.raises(CompareError, match='No part of the MaskRCNN takes'):
         exchange_backbone(cfg, RESNET)
+
+
+def test_stages_are_those_of_the_config():
+    """Also ConvNeXt's, and rates of stochastic depth, also 0."""
+    init_default_scope('mmdet')
+    for name in ('convnext-t', 'swin-t'):
+        cfg = load('dino_smt_s_1x')
+        exchange_backbone(cfg, BACKBONES[name])
+        assert tuple(cfg.model.backbone.out_indices) == (1, 2, 3)
+        assert cfg.model.neck.in_channels == [192, 384, 768]
+    cfg = load('mask_rcnn_smt_t_1x')
+    cfg.model.backbone.drop_path_rate = 0.0
+    exchange_backbone(cfg, dict(type='mmdet.SwinTransformer'))
+    assert cfg.model.backbone.drop_path_rate == 0.0
+    with pytest.raises(CompareError, match='returns 4 maps, .* 2: give it'):
+        exchange_backbone(
+            load('mask_rcnn_smt_t_1x'),
+            dict(type='mmdet.ResNet', depth=18, out_indices=(2, 3)),
+        )
+
+
+def test_from_scratch():
+    """No weights, of the model or a part of it."""
+    cfg = load('mask_rcnn_smt_t_1x')
+    cfg.load_from = 'detector.pth'
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='a.pth')
+    cfg.model.neck.init_cfg = dict(type='Pretrained', checkpoint='b.pth')
+    head = cfg.model.roi_head.bbox_head
+    head.init_cfg = dict(type='Normal', layer='Linear')
+    removed = sorted(forget_weights(cfg))
+    assert removed == [
+        "load_from='detector.pth'",
+        "model.backbone.init_cfg.checkpoint='a.pth'",
+        "model.neck.init_cfg.checkpoint='b.pth'",
+    ]
+    assert cfg.load_from is None and cfg.model.neck.init_cfg is None
+    assert head.init_cfg.type == 'Normal'

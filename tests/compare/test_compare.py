@@ -1,10 +1,14 @@
 """One command trains, resumes, chooses rates and sums up."""
 
 import json
+import os
+import signal
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from mmengine.config import Config
 from PIL import Image
@@ -101,7 +105,7 @@ def test_choice_of_rates(
     best = dict(small=0.001, resnet=0.01)
     ran = []
 
-    def fake(trial: Trial, options, environ=None):
+    def fake(trial: Trial, options, environ=None, **kwargs):
         ran.append((trial.name, trial.seed, trial.rate))
         threads = max(1, count_cores() // jobs)
         assert (environ or {}).get('OMP_NUM_THREADS') == (
@@ -143,7 +147,7 @@ def test_seeds_side_by_side(tool_of, root, coco, own, tmp_path, monkeypatch):
     """A job goes on with the next seed; each that is done is in the table."""
     both = threading.Barrier(2, timeout=20)
 
-    def fake(trial: Trial, options, environ=None):
+    def fake(trial: Trial, options, environ=None, **kwargs):
         if trial.seed in (1, 2):
             both.wait()
         if trial.seed == 3:
@@ -195,7 +199,7 @@ def test_a_run_that_diverges(tool_of, root, coco, own, tmp_path, monkeypatch):
     line += ['--data-root', coco, '--lr', 0.01, 0.1, '--seeds', 0, 1]
     bound = 0.001
     status, output = tool_of(*line, '--work-dir', tmp_path / 'w')
-    assert status == 0, output
+    assert status == 1, output
     assert '| small | ' in output and '| resnet |' not in output
     assert '- small, seed 0, 0.1: failed. small, seed 0 failed; see' in output
     assert '- resnet, seed 0, 0.01: failed.' in output
@@ -203,6 +207,60 @@ def test_a_run_that_diverges(tool_of, root, coco, own, tmp_path, monkeypatch):
     line[line.index(0.01)] = 0.2
     status, output = tool_of(*line, '--work-dir', tmp_path / 'x')
     assert status == 1 and 'Every run failed' in output
+
+
+def test_a_signal_ends_all_runs(tool_of, root, coco, own, tmp_path):
+    """The same command resumes."""
+    begun = tmp_path / 'w/small/lr_0.003/seed_0/train.log'
+
+    def stop():
+        while not begun.exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    status, output = tool_of(
+        *('compare', root / CONFIG, '--work-dir', tmp_path / 'w'),
+        *('--add', own, '--backbones', *OWN, '--data-root', coco),
+        *('--jobs', 2, '--seeds', 0, 1),
+    )
+    assert status == 1 and 'The same command resumes' in output, output
+    assert not psutil.Process().children()
+
+
+def test_a_run_that_goes_on_elsewhere(tmp_path, monkeypatch):
+    """It is no failed one."""
+
+    def fail(*args, **kwargs):
+        raise UserError("x\nError: 'w' is in use: process 7 trains there\ny")
+
+    monkeypatch.setattr(trials, 'run_with_progress', fail)
+    path = tmp_path / 'config.py'
+    path.write_text('train_cfg = dict(max_epochs=1)')
+    with pytest.raises(UserError, match="^'w' is in use: process 7"):
+        trials.run_trial(Trial('a', path, 0, 0.1, tmp_path / 'w'))
+
+
+def test_times_of_two_machines(tmp_path):
+    """Are named apart."""
+    runs = []
+    for seed, threads in enumerate((1, 2)):
+        folder = tmp_path / str(seed)
+        start = folder / '20260101_000000'
+        (start / 'vis_data').mkdir(parents=True)
+        (start / 'vis_data/config.py').write_text('a = 1')
+        info = dict(device='CPU', threads=threads, versions=dict(torch='2.1'))
+        (start / 'run.json').write_text(json.dumps(info))
+        points = [Point(4, 1.0, {'coco/bbox_mAP': 0.1})]
+        runs.append(Trial('a', folder, seed, 0.1, folder, points))
+    settings = dict(jobs=1, seeds=[0, 1])
+    text = summary.write_results(tmp_path, runs, [], [], {'a': 1.0}, settings)
+    assert 'several machines' in text
+    assert '- CPU, 1 threads; torch 2.1: a (seed 0)' in text
+    text = summary.write_results(
+        *(tmp_path, runs[:1], [], [], {'a': 1.0}, settings)
+    )
+    assert '1 at a time; CPU, 1 threads; torch 2.1.' in text
 
 
 def test_validations_without_a_detection(tmp_path, monkeypatch):
@@ -224,7 +282,7 @@ def test_a_failing_run_ends_the_others(tmp_path, monkeypatch):
     """End several at a time; start none of those that wait."""
     ran = []
 
-    def fail(trial, *args):
+    def fail(trial, *args, **kwargs):
         ran.append(trial.seed)
         raise UserError(f'seed {trial.seed}')
 

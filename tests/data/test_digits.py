@@ -158,8 +158,11 @@ def test_nothing_is_overwritten(tmp_path):
     assert not digits.write('ade20k', out, 1, 1, SIZE)
     with pytest.raises(FileExistsError, match=r'num_train 1 \(asked: 2\)'):
         digits.write('ade20k', out, 2, 1, SIZE)
-    assert (out / 'mine').exists()
+    with pytest.raises(FileExistsError, match="1 files .* 'mine'"):
+        digits.write('ade20k', out, 2, 1, SIZE, force=True)
+    (out / 'mine').unlink()
     assert digits.write('ade20k', out, 2, 1, SIZE, force=True)
+    assert not digits.write('ade20k', out, 2, 1, SIZE)
     assert len(list((out / 'images/training').iterdir())) == 2
     real = tmp_path / 'coco'
     real.mkdir()

@@ -245,3 +245,20 @@ def test_every_picture_is_drawn(tmp_path, host):
     assert drawn == (None if host == 'mmdet' else 1)
     with pytest.raises(launch.LaunchError, match='no visualization hook'):
         testing._draw(Config(dict(default_scope=host)), False, 'x', 0)
+
+
+def test_nothing_to_check(tool_of, tmp_path):
+    """Is no fine data."""
+    config = tmp_path / 'config.py'
+    config.write_text("default_scope = 'mmdet'")
+    for command in ('check', 'rehearse'):
+        status, output = tool_of(command, config)
+        assert status == 1 and ': no ' in output, output
+    config.write_text(
+        "default_scope = 'mmdet'\ntest_dataloader = dict(dataset=dict("
+        "type='CocoDataset', data_root='s3://bucket/', ann_file='a.json'))\n"
+        "test_cfg = dict()\ntest_evaluator = dict(type='CocoMetric')"
+    )
+    status, output = tool_of('check', config)
+    assert status == 0 and 'No data was checked' in output, output
+    assert 'is fine' not in output

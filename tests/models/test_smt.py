@@ -342,6 +342,36 @@ def test_norm_cfg():
     assert all(isinstance(m, nn.SyncBatchNorm) for m in kinds)
 
 
+@pytest.mark.parametrize(
+    'settings, error, words',
+    [
+        (dict(norm_cfg=dict(type='GN')), ValueError, 'GN needs num_groups'),
+        (
+            dict(norm_cfg=dict(type='GN', num_groups=48)),
+            ValueError,
+            '64, 128, 256, 512 channels: num_channels',
+        ),
+        (dict(norm_cfg=dict(type='BN2')), ValueError, "no norm 'BN2'"),
+        (dict(norm_cfg=None), TypeError, 'norm_cfg must be a dict'),
+        (dict(drop_path_rate='0.1'), TypeError, 'drop_path_rate must be a nu'),
+        (dict(layer_scale_init_value=None), TypeError, 'layer_scale_init_v'),
+        (dict(out_indices=None), TypeError, 'out_indices must be a stage'),
+        (dict(init_cfg='smt.pth'), TypeError, 'init_cfg must be a dict'),
+        (dict(with_cp='False'), TypeError, 'with_cp must be True or False'),
+        (dict(norm_eval=1), TypeError, 'norm_eval must be True or False'),
+    ],
+)
+def test_wrong_settings_are_named(settings, error, words):
+    with pytest.raises(error, match=words):
+        SMT('tiny', **settings)
+
+
+def test_groups_that_divide_all_channels():
+    """Though no number of channels is as small as 32."""
+    model = SMT('tiny', norm_cfg=dict(type='GN', num_groups=64))
+    assert model.patch_embed1.bn.num_groups == 64
+
+
 @pytest.mark.parametrize('last', range(4))
 def test_stages_without_use_are_not_built(last):
     model = SMT(SMALL_ARCH, out_indices=(last,))

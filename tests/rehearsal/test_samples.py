@@ -63,6 +63,11 @@ def test_all_classes_and_extreme_sizes(cfg):
     assert len(chosen) % batch == 0 or len(chosen) == total
     assert 2 * batch <= len(chosen) < total or len(chosen) == total
     assert text.startswith(f'{len(chosen)} train, ')
+    whole = cfg.copy()
+    dataset = dict(whole.train_dataloader.dataset, indices=None)
+    repeated = dict(type='RepeatDataset', times=3, dataset=dataset)
+    whole.train_dataloader = dict(cfg.train_dataloader, dataset=repeated)
+    assert choose_samples(Config(whole.to_dict()), 2)[1] == 3 * total
     infos = [chosen.get_data_info(i) for i in range(len(chosen))]
     if 'instances' in infos[0]:
         found = {x['bbox_label'] for info in infos for x in info['instances']}

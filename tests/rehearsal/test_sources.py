@@ -58,6 +58,14 @@ def test_paths_of_ones_own_are_left_alone(tmp_path):
     assert not mine.exists()
 
 
+def test_imagenet_22k_without_lists(tmp_path):
+    """Ten folders would be refused as incomplete in the first stage."""
+    cfg = load('smt_l_in22k')
+    cfg.train_dataloader.dataset.ann_file = ''
+    with pytest.raises(DataError, match='Rehearse smt_l_in22k'):
+        sources.use_digits(cfg, tmp_path, 2, 0.1)
+
+
 def test_data_without_digits():
     cfg = load('retinanet_smt_s_3x')
     cfg.train_dataloader.dataset.type = 'VOCDataset'
