@@ -116,7 +116,7 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
             ran = read_start_config(folder) or ran or Config()
             # A repeated validation of a resumed run replaces the first.
             records = list(iter_records(log))
-            forget_later(records, {}, scores)
+            forget_later(records, {}, scores, 'epoch' if epochs else 'iter')
             if any('loss' in record for record in records):
                 processes = _read_processes(folder)
                 if ran.get('resume') is False:
@@ -262,7 +262,7 @@ def iter_records(path: Path) -> Iterator[dict]:
 
 
 def forget_later(
-    records: Sequence[dict], training: dict, scores: dict
+    records: Sequence[dict], training: dict, scores: dict, unit: str
 ) -> None:
     """Forget what an earlier start logged after a later one's begin.
 
@@ -272,15 +272,15 @@ def forget_later(
         records (Sequence[dict]): What the later start logged.
         training (dict): Earlier records by iteration, changed in place.
         scores (dict): Earlier validations by step, changed in place.
+        unit (str): ``epoch`` or ``iter``, of the steps of validations.
     """
     first = next((x for x in records if 'loss' in x and 'iter' in x), None)
     if first is None:
         return
     for step in [x for x in training if x >= first['iter']]:
         del training[step]
-    # A validation's step is its epoch, or its iteration.
-    begin = first.get('epoch', first['iter'])
-    for step in [x for x in scores if x >= begin]:
+    begin = first.get(unit)
+    for step in [x for x in scores if begin is not None and x >= begin]:
         del scores[step]
 
 

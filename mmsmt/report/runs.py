@@ -117,7 +117,7 @@ def read_run_log(folder: Path) -> RunLog:
     infos: list[dict] = []
     for start in starts:
         records = list(iter_records(start / 'vis_data' / 'scalars.json'))
-        forget_later(records, training, scores)
+        forget_later(records, training, scores, run.total[0])
         for record in records:
             values = _numbers(record)
             if 'loss' in record and 'iter' in values:  # finite or not

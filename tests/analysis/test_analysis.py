@@ -18,7 +18,7 @@ from mmsmt import SMT
 from mmsmt.analysis import complexity, models, tables
 from mmsmt.analysis.complexity import count, count_complexity
 from mmsmt.analysis.paper import PARTS, Part, Row
-from mmsmt.analysis.runs import COCO, read_run
+from mmsmt.analysis.runs import COCO, forget_later, read_run
 from mmsmt.analysis.tables import read_row, score_lines
 from mmsmt.report.runs import read_run_log
 
@@ -281,12 +281,13 @@ def test_resumed_run(tmp_path):
 
 def test_a_run_that_began_anew(tmp_path):
     """In the folder of an earlier one, which it does not go on with."""
+    config = 'resume = False; train_cfg = dict(max_epochs=3)'
     lines = [train(50), val(1, 0.3), dict(train(100), epoch=2), val(2, 0.9)]
-    log = start(tmp_path, '20240101_000000', lines, 'resume = False')
+    log = start(tmp_path, '20240101_000000', lines, config)
     record(log, train='1', val='1')
     log = start(
         *(tmp_path, '20240102_000000', [train(50), val(1, 0.4)]),
-        'resume = False',
+        config,
     )
     record(log, **COCO)
     run = read_run(tmp_path, MASK_RCNN)
@@ -295,6 +296,11 @@ def test_a_run_that_began_anew(tmp_path):
     found = read_run_log(tmp_path)
     assert [line['iter'] for line in found.training] == [50]
     assert [line['step'] for line in found.scores] == [1]
+    # Iterations are no epochs.
+    scores = {16000: {}, 32000: {}}
+    resumed = [dict(train(16050), epoch=13)]
+    forget_later(resumed, {}, scores, 'iter')
+    assert sorted(scores) == [16000]
 
 
 def test_a_run_by_another_recipe(tmp_path):
