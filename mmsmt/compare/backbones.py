@@ -23,6 +23,8 @@ BACKBONES: dict[str, dict[str, Any]] = {
         name: {k: v for k, v in peer.items() if k != 'out_indices'}
         for name, peer in PEERS.items()
     },
+    'pvtv2-b1': dict(PEERS['pvtv2-b2'], num_layers=[2, 2, 2, 2]),
+    'smt-t-gn': dict(TINY, norm_cfg=dict(type='GN', num_groups=16)),
     # The paper's ablations, Tables 7 to 9.
     'smt-t-one-head': dict(TINY, arch=dict(base='tiny', sam_heads=1)),
     'smt-t-two-heads': dict(TINY, arch=dict(base='tiny', sam_heads=2)),
