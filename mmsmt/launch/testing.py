@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     """Run ``test``."""
     run = Path(args.checkpoint).parent
     # Its report shows the test.
-    known = any(run.glob('*/vis_data/config.py'))
+    known = any(run.glob('*/vis_data/config.py')) and os.access(run, os.W_OK)
     cfg = load_config_of(args, str(run) if known else None)
     if args.out and Path(args.out).exists() and not launched_rank():
         raise UsageError(f"--out '{args.out}' exists already")

@@ -368,3 +368,14 @@ def test_unlabelled_test_set(tool_of, tmp_path):
     assert status == 0 and '1 test images have no label' in text
     status, text = tool_of('check', tmp_path / 'out/config.py')
     assert status == 0, text
+
+
+def test_names_that_yaml_would_convert(tmp_path):
+    """No and 007 are texts, as YOLO's users mean them."""
+    shapes.write_yolo(tmp_path, 8, 4)
+    names = ', '.join(['no', '007', 'null'][: len(shapes.CLASSES)])
+    (tmp_path / 'data.yaml').write_text(
+        f'train: images/train\nval: images/val\nnames: [{names}]'
+    )
+    collection = read_folder(tmp_path)
+    assert ', '.join(collection.classes) == names

@@ -71,7 +71,12 @@ def find_labels(root: Path) -> list[Path]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text('utf-8-sig'))
+        text = path.read_text('utf-8-sig')
+        content = yaml.safe_load(text)
+        if isinstance(content, dict) and 'names' in content:
+            # Otherwise no and 007 would be False and 7.
+            texts = yaml.load(text, Loader=yaml.BaseLoader)
+            content['names'] = texts['names']
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"'{path}' is not whole YAML ({error}).") from None
     return content if isinstance(content, dict) else {}
