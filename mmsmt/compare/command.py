@@ -155,7 +155,7 @@ def main(args: argparse.Namespace) -> None:
         write_rounds()
         with stopper.installed():
             run_trials(more, options, args.jobs, write_rounds)
-    except StopRun:
+    except (KeyboardInterrupt, StopRun):
         raise CompareError(
             'Interrupted. The same command resumes from here.'
         ) from None

@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     try:
         with Stopper().installed():
             record = train(config, args.data, args.work_dir, epochs)
-    except StopRun:
+    except (KeyboardInterrupt, StopRun):
         raise UserError(
             'Interrupted. The same command resumes from here.'
         ) from None
