@@ -20,11 +20,12 @@
 # REHEARSE=OPTIONS    Pass options to mmsmt rehearse, such as "--epochs 3".
 # BENCH=OPTIONS       Pass options to mmsmt benchmark.
 STACK ?= onedl
-PYTHON ?= python3
-COMPILE ?=
-CPU ?=
 WORKERS ?= 2
-ENV ?= $(STACK)$(if $(COMPILE),-compiled)
+# From the command line only: shells have variables of these names.
+PYTHON = python3
+COMPILE =
+CPU =
+ENV = $(STACK)$(if $(COMPILE),-compiled)
 BIN = .venv/$(ENV)/bin
 
 .PHONY: env tools demo test lint docs rehearse-all bench clean

@@ -19,8 +19,10 @@ class BuildWithConfigs(build_py):
 
     def run(self) -> None:
         """Build, then copy or link configs and tools."""
-        super().run()
         editable = getattr(self, 'editable_mode', False)
+        if not editable:  # modules of an earlier build
+            shutil.rmtree(Path(self.build_lib, 'mmsmt'), ignore_errors=True)
+        super().run()
         home = Path(ROOT if editable else self.build_lib, 'mmsmt', '.mim')
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)

@@ -26,7 +26,7 @@ if not (_MISSING or _COMMAND):
     try:
         from .integration import extend_mmengine as _extend_mmengine
         from .models import SMT
-    except ImportError:
+    except Exception:  # or a library of torch does not load
         from . import environment
 
         environment.check(

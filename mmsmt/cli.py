@@ -156,6 +156,10 @@ def _import_command(command: str) -> ModuleType:
         if command not in WITHOUT_TORCH:
             environment.check(needs=())
         raise
+    except (OSError, AttributeError, RuntimeError):  # libraries of torch
+        if command not in WITHOUT_TORCH:
+            environment.check(needs=())
+        raise
 
 
 def _destroy_process_group() -> None:

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -165,6 +166,7 @@ def diagnose(
     if error:
         mmcv = named(*have['mmcv'])
         return [Problem(f'{mmcv} does not import ({error})', FRESH)]
+    problems += _check_numpy() + _check_paths()
     problems += _check_operators(packages, named(*have['mmcv']))
     hosts = [m for m in HOSTS if m in have] if needs is None else needs
     for module in hosts:
@@ -206,7 +208,16 @@ def _check_torchvision(
     torch = re.match(r'2\.(\d+)', packages['torch'])
     vision = re.match(r'0\.(\d+)', packages.get('torchvision', ''))
     mismatch = torch and vision and int(vision[1]) != int(torch[1]) + 15
-    error = next((e for e in map(probe, modules) if e), None)
+    errors = {module: probe(module) for module in modules}
+    if errors.get('torch'):
+        return [
+            Problem(
+                f'torch {packages["torch"]} does not import '
+                f'({errors["torch"]})',
+                FRESH,
+            )
+        ]
+    error = next((e for e in errors.values() if e), None)
     if not mismatch and not error:
         return []
     cure = 'install the torchvision of this torch'
@@ -220,6 +231,43 @@ def _check_torchvision(
             f'{cure}; or {FRESH}',
         )
     ]
+
+
+def _check_numpy() -> list[Problem]:
+    """Check that torch and NumPy exchange arrays: torch 2.1 needs NumPy 1."""
+    try:
+        import numpy
+        import torch
+
+        torch.from_numpy(numpy.ones(1))
+    except Exception as error:
+        version = getattr(sys.modules.get('numpy'), '__version__', '')
+        return [
+            Problem(
+                f'this torch cannot use numpy {version} '
+                f'({_first_line(error)})',
+                f"pip install 'numpy<2'; or {FRESH}",
+            )
+        ]
+    return []
+
+
+def _check_paths() -> list[Problem]:
+    """Check that mmengine finds packages, whose configs others inherit."""
+    try:
+        from mmengine.utils import get_installed_path
+
+        get_installed_path('torch')
+    except ImportError as error:
+        return [
+            Problem(
+                f'mmengine reads no config of a host ({_first_line(error)})',
+                f"pip install 'setuptools<70'; or {FRESH}",
+            )
+        ]
+    except Exception:  # it finds no torch by another way of installing
+        return []
+    return []
 
 
 def _check_operators(packages: Mapping[str, str], mmcv: str) -> list[Problem]:

@@ -146,6 +146,40 @@ def test_operators_of_a_machine_with_a_gpu(monkeypatch, cuda, lines):
         assert 'need no nvcc' in problem.cure
 
 
+def test_numpy_that_torch_cannot_use(monkeypatch):
+    """As of torch 2.1 beside numpy 2."""
+    import torch
+
+    def refuse(array):
+        raise RuntimeError('Numpy is not available')
+
+    monkeypatch.setattr(torch, 'from_numpy', refuse)
+    (problem,) = diagnose(OPENMMLAB, failing())
+    assert 'cannot use numpy' in problem.what
+    assert "'numpy<2'" in problem.cure
+
+
+def test_configs_of_hosts_that_are_not_found(monkeypatch):
+    """mmengine asks setuptools' pkg_resources, which 82 has not."""
+    import mmengine.utils
+
+    def refuse(name):
+        raise ModuleNotFoundError("No module named 'pkg_resources'")
+
+    monkeypatch.setattr(mmengine.utils, 'get_installed_path', refuse)
+    (problem,) = diagnose(OPENMMLAB, failing())
+    assert 'pkg_resources' in problem.what
+    assert "'setuptools<70'" in problem.cure
+
+
+def test_torch_that_does_not_load():
+    """Is no mismatch with torchvision."""
+    error = 'OSError: libcudart.so.13'
+    (problem,) = diagnose(OPENMMLAB, failing(torch=error))
+    assert problem.what.startswith('torch 2') and error in problem.what
+    assert 'torchvision' not in problem.what
+
+
 def test_check_is_one_error(monkeypatch):
     packages = {**OPENMMLAB, 'onedl-mmcv': '2.3.6'}
     monkeypatch.setattr(environment, 'installed', lambda: packages)

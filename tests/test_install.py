@@ -1,7 +1,10 @@
 """Check a wheel's files and requirements."""
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -10,6 +13,9 @@ import pytest
 @pytest.fixture(scope='module')
 def wheel(new_python, root, tmp_path_factory):
     out = tmp_path_factory.mktemp('wheel')
+    stale = root / 'build/lib/mmsmt/stale.py'  # of an earlier version
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.touch()
     new_python(
         *('-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation'),
         *('-w', out, root),
@@ -31,6 +37,7 @@ def test_wheel_carries_configs_and_tools(wheel, root):
     assert 'mmsmt/weights/imagenet22k_to_1k.txt' in names
     assert 'mmsmt/report/page.html' in names
     assert not any('__pycache__' in name for name in names)
+    assert 'mmsmt/stale.py' not in names
     assert not any(name.startswith('tests') for name in names)
 
 
@@ -104,6 +111,7 @@ def test_a_failed_set_up_leaves_the_former_environment(root, tmp_path):
     def make(content, error=None):
         with replaced(env):
             env.mkdir()
+            (env / 'pyvenv.cfg').touch()
             (env / 'module.py').write_text(content)
             if error:
                 raise error
@@ -117,3 +125,31 @@ def test_a_failed_set_up_leaves_the_former_environment(root, tmp_path):
     make('3')
     assert (env / 'module.py').read_text() == '3'
     assert [path.name for path in tmp_path.iterdir()] == ['onedl']
+
+
+@pytest.mark.parametrize('name', ['../mine', '/tmp', '.', '.git', 'a/b'])
+def test_environments_are_under_venv(root, name):
+    """Else the set-up would replace a folder of the user."""
+    command = [sys.executable, root / 'tools/setup_env.py', '--env', name]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 1
+    assert 'is no name of a folder under .venv' in found.stderr + found.stdout
+
+
+def test_folders_that_are_no_environments_stay(root, tmp_path):
+    replaced = runpy.run_path(str(root / 'tools/setup_env.py'))['replaced']
+    (tmp_path / 'mine.txt').touch()
+    with pytest.raises(SystemExit), replaced(tmp_path):
+        pass
+    assert (tmp_path / 'mine.txt').exists()
+
+
+def test_variables_of_the_shell_change_no_set_up(root):
+    """SUSE's profile sets CPU, and sh reads ENV."""
+    command = ['make', '-n', 'env']
+    environ = dict(os.environ, CPU='x86_64', ENV='/root/.shrc', COMPILE='cc')
+    found = subprocess.run(
+        command, cwd=root, env=environ, capture_output=True, text=True
+    )
+    assert '--env onedl' in found.stdout, found.stderr
+    assert '--cpu' not in found.stdout and '--compile' not in found.stdout

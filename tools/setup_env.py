@@ -79,6 +79,8 @@ def main() -> None:
             f'"make test STACK={stack} PYTHON=python{dotted(high)}".'
         )
     name = args.env or stack + ('-compiled' if args.compile else '')
+    if Path(name).name != name or name.startswith('.'):
+        stop(f"--env '{name}' is no name of a folder under .venv.")
     lock = ROOT / 'requirements' / f'{stack}.txt'
     env = ROOT / '.venv' / name
     stamp = env / 'ready'
@@ -103,6 +105,9 @@ def main() -> None:
 def replaced(env: Path) -> Iterator[None]:
     """Create an environment; on failure restore the ready one before it."""
     former = env.with_name(env.name + '-former')
+    content = [env] if env.is_file() else list(env.glob('*'))
+    if content and not (env / 'pyvenv.cfg').is_file():
+        stop(f"'{env}' is no environment: move it away.")
     if (env / 'ready').is_file():
         shutil.rmtree(former, ignore_errors=True)
         env.rename(former)
@@ -118,10 +123,17 @@ def replaced(env: Path) -> Iterator[None]:
     shutil.rmtree(former, ignore_errors=True)
 
 
+def interpreter() -> str:
+    """Return this Python, or its base if it is of an environment here."""
+    if (ROOT / '.venv') in Path(sys.prefix).resolve().parents:
+        return getattr(sys, '_base_executable', sys.executable)
+    return sys.executable
+
+
 def build(args: argparse.Namespace, uv: str, env: Path) -> None:
     """Create an environment and check that it works."""
     pure, compiled, *_ = STACKS[args.stack]
-    run(uv, 'venv', '-q', '--python', sys.executable, env)
+    run(uv, 'venv', '-q', '--python', interpreter(), env)
     python = env / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
     pins = (ROOT / 'requirements' / f'{args.stack}.txt').read_text()
     if args.cpu:

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, Registry
 
+from mmsmt.errors import UserError
+
 SPLITS = ('train', 'val', 'test')
 TASKS = {
     'mmdet': 'detection',
@@ -153,6 +155,34 @@ def type_name(cfg: Mapping) -> str:
     """Return the bare name of a config's ``type``, a string or a class."""
     name = cfg.get('type')
     return str(getattr(name, '__name__', name)).split('.')[-1]
+
+
+def require_one_root(cfg: Config) -> None:
+    """Require that another ``data_root`` is possible and has one meaning.
+
+    Args:
+        cfg (Config): The config.
+
+    Raises:
+        UserError: The datasets have no ``data_root``, or several.
+    """
+    roots = {
+        os.path.normpath(dataset['data_root'])
+        for split in SPLITS
+        for dataset in iter_datasets(cfg, f'{split}_dataloader')
+        if dataset.get('data_root')
+    }
+    if not roots and not isinstance(cfg.get('data_root'), str):
+        raise UserError(
+            '--data-root replaces data_root, and no dataset of the config has '
+            'one: set their paths by --cfg-options.'
+        )
+    if len(roots) > 1 and os.path.commonpath(roots) not in roots:
+        raise UserError(
+            '--data-root replaces one folder, and the datasets have '
+            f'{", ".join(sorted(roots))}. Set each by --cfg-options, such as '
+            'train_dataloader.dataset.data_root=DIR'
+        )
 
 
 def set_data_root(cfg: Config, root: str) -> None:

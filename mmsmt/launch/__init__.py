@@ -5,7 +5,8 @@ Problems that would stop a run later are reported before it starts.
 
 from .config import LaunchError, add_common_arguments, load_config
 from .cpu import fuse_optimizer, keep_freed_memory
-from .processes import build_runner, launched_rank, use_gloo_without_gpus
+from .processes import build_runner, use_gloo_without_gpus
+from .ranks import launched_rank
 from .testing import prepare_testing
 from .training import prepare_training
 

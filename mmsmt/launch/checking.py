@@ -27,7 +27,7 @@ from .config import (
     add_data_root,
     load_config,
 )
-from .processes import launched_rank
+from .ranks import launched_rank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +53,7 @@ def check_data(
     splits: Iterable[str] = SPLITS,
     checkpoint: str | None = None,
     classes: bool = False,
+    resumed: bool = False,
 ) -> bool:
     """Check a config's data in the first process; print what it holds.
 
@@ -64,6 +65,7 @@ def check_data(
         checkpoint (str, optional): The file that the run starts from; its
             classes are compared with the data's.
         classes (bool): Print the number of objects of each class.
+        resumed (bool): The run is resumed from the checkpoint.
 
     Returns:
         bool: Whether a dataset was read.
@@ -75,7 +77,7 @@ def check_data(
         return True
     findings, summaries = check_config(cfg, splits)
     if checkpoint:
-        check_classes_of(checkpoint, summaries, findings)
+        check_classes_of(checkpoint, summaries, findings, resumed)
     for line in format_summaries(summaries, classes):
         print(line)
     for finding in findings:
@@ -86,7 +88,10 @@ def check_data(
 
 
 def check_classes_of(
-    checkpoint: str, summaries: Mapping[str, Summary], findings: Findings
+    checkpoint: str,
+    summaries: Mapping[str, Summary],
+    findings: Findings,
+    resumed: bool = False,
 ) -> None:
     """Compare the classes of a checkpoint with those of the data.
 
@@ -94,6 +99,7 @@ def check_classes_of(
         checkpoint (str): The file, of mmengine or of ``mmsmt export``.
         summaries (Mapping[str, Summary]): Contents by split.
         findings (Findings): Extended in place.
+        resumed (bool): A run is resumed from it, which needs the same ones.
     """
     exported = bool(find_format(Path(checkpoint)))
     before: tuple[str, ...] | None
@@ -116,5 +122,11 @@ def check_classes_of(
         )
     elif exported and len(before) != len(now):
         findings.error(checkpoint, f'it has the classes {names}')
+    elif resumed:
+        findings.error(
+            checkpoint,
+            f'the run to resume has the classes {names}',
+            'Resume with the data of that run, or use another --work-dir.',
+        )
     elif 'test' in summaries:
         findings.warn(checkpoint, f'it has the classes {names}')

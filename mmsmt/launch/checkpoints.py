@@ -5,7 +5,7 @@ from urllib.parse import urlparse
 from mmsmt.weights import fetch_checkpoint, read_checkpoint
 
 from .config import LaunchError
-from .processes import launched_rank
+from .ranks import launched_rank
 
 
 def read_safely(checkpoint: str) -> str:

@@ -8,9 +8,15 @@ from typing import Any
 from mmengine.config import Config, ConfigDict, DictAction
 
 from mmsmt import environment
-from mmsmt.data.configured import set_data_root, type_name
+from mmsmt.data.configured import (
+    require_one_root,
+    set_data_root,
+    type_name,
+)
 from mmsmt.data.variables import explain_option
 from mmsmt.errors import UserError
+
+from .ranks import set_launcher
 
 OUR_HOOKS = (
     'mmsmt.WholeCheckpointHook',
@@ -116,7 +122,8 @@ def load_config(
         launcher (str): ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         local_rank (int): Rank of this process on its node.
         default_work_dir (str, optional): Folder if neither ``work_dir`` nor
-            the config has one, instead of ``work_dirs`` and its name.
+            the config has one, instead of ``work_dirs`` and its name (of
+            ``config.py``, its folder's name).
 
     Raises:
         LaunchError: The config is missing or cannot be read, or an option
@@ -143,12 +150,16 @@ def load_config(
         apply_options(cfg, cfg_options)
         add_our_hooks(cfg)  # if the options replaced the list
     cfg.launcher = launcher
+    set_launcher(launcher)
     if work_dir:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
-        default = Path('work_dirs', Path(path).stem)
-        cfg.work_dir = default_work_dir or str(default)
+        name = Path(path).stem
+        if name == 'config':  # of mmsmt data, in a folder for each dataset
+            name = Path(path).resolve().parent.name or name
+        cfg.work_dir = default_work_dir or str(Path('work_dirs', name))
     if data_root:
+        require_one_root(cfg)
         set_data_root(cfg, data_root)
     return cfg
 

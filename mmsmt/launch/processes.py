@@ -19,19 +19,18 @@ from mmsmt.runs.signals import shield_workers
 from .config import LaunchError
 from .cpu import keep_freed_memory
 
-
-def launched_rank() -> int:
-    """Return this process's rank, also before a process group exists."""
-    environ = os.environ
-    return int(environ.get('RANK', environ.get('SLURM_PROCID', 0)))
-
-
 NEED_GPUS = (
     'DDPStrategy',
     'FSDPStrategy',
     'DeepSpeedStrategy',
     'ColossalAIStrategy',
 )
+LAUNCHERS = {
+    'pytorch': ('RANK', 'bash tools/dist_train.sh CONFIG GPUS'),
+    'slurm': ('SLURM_PROCID', 'srun python tools/train.py CONFIG ...'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'mpirun python tools/train.py ...'),
+}
+"""A variable that each sets, and how it starts a run."""
 TIMEOUT = 3 * 60 * 60
 """Seconds that processes wait for one that evaluates, checks or saves."""
 
@@ -61,6 +60,7 @@ def connect_processes(cfg: Config) -> None:
         )
     if cfg.launcher == 'none':
         return
+    _require_launcher(cfg.launcher)
     env = cfg.setdefault('env_cfg', {})
     settings = env.setdefault('dist_cfg', dict(backend='nccl'))
     settings.setdefault('timeout', TIMEOUT)
@@ -68,6 +68,28 @@ def connect_processes(cfg: Config) -> None:
     if not is_distributed():
         set_multi_processing(**env.get('mp_cfg', {}), distributed=True)
         init_dist(cfg.launcher, **settings)
+
+
+def _require_launcher(launcher: str) -> None:
+    """Require what a launcher sets, and a GPU for each process.
+
+    Raises:
+        LaunchError: It did not start this process, or there are fewer GPUs.
+    """
+    name, start = LAUNCHERS[launcher]
+    if name not in os.environ:
+        raise LaunchError(
+            f'--launcher {launcher} is for processes that it starts, with '
+            f'{name} set: {start}. For one process, leave it out.'
+        )
+    processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus and processes > gpus:
+        visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+        raise LaunchError(
+            f'{processes} processes are started here, and {gpus} GPUs are '
+            f'visible (CUDA_VISIBLE_DEVICES={visible}).'
+        )
 
 
 def use_gloo_without_gpus(cfg: Config) -> None:

@@ -25,7 +25,8 @@ from .config import (
     require_whole_checkpoint,
 )
 from .outputs import build_dump, drop_short_palettes, place_pictures
-from .processes import build_runner, connect_processes, launched_rank
+from .processes import build_runner, connect_processes
+from .ranks import launched_rank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,8 @@ from .config import (
     require_whole_checkpoint,
 )
 from .cpu import fuse_optimizer
-from .processes import build_runner, connect_processes, launched_rank
+from .processes import build_runner, connect_processes
+from .ranks import launched_rank
 from .starting import Start, choose_start, protect
 from .tracking import TRACKERS, add_trackers
 from .trial import TrialHook
@@ -162,6 +163,13 @@ def prepare_training(
             'inputs that need none. Use model.backbone.with_cp=True, which '
             'saves more.'
         )
+    needed = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    absent = [name for name in needed if not cfg.get(name)]
+    if absent:
+        raise LaunchError(
+            f"'{cfg.filename}' has no {', '.join(absent)}: there is nothing "
+            'to train.'
+        )
     if amp:
         _use_mixed_precision(cfg)
     if not torch.cuda.is_available():
@@ -196,7 +204,7 @@ def _choose_start(
     splits = ['train', 'val'] if cfg.get('val_dataloader') else ['train']
     check_data_files(cfg, [f'{split}_dataloader' for split in splits])
     if check:
-        check_data(cfg, splits, start.load_from)
+        check_data(cfg, splits, start.load_from, resumed=start.resume)
     return start
 
 

@@ -106,6 +106,10 @@ def test_classes_of_a_checkpoint(tmp_path, classes, split, error, count):
     assert bool(findings.errors) == error
     if error:
         assert 'the same in another order' in str(findings.errors[0])
+    # A run goes on with its own data.
+    findings = Findings()
+    check_classes_of(str(path), summaries, findings, resumed=True)
+    assert bool(findings.errors) == (classes != ('a', 'b'))
 
 
 def test_classes_of_an_exported_file(tmp_path, monkeypatch):
@@ -254,6 +258,8 @@ def test_nothing_to_check(tool_of, tmp_path):
     for command in ('check', 'rehearse'):
         status, output = tool_of(command, config)
         assert status == 1 and ': no ' in output, output
+    status, output = tool_of('train', config, '--work-dir', tmp_path / 'w')
+    assert status == 1 and 'has no model, train_dataloader' in output
     config.write_text(
         "default_scope = 'mmdet'\ntest_dataloader = dict(dataset=dict("
         "type='CocoDataset', data_root='s3://bucket/', ann_file='a.json'))\n"
@@ -262,3 +268,11 @@ def test_nothing_to_check(tool_of, tmp_path):
     status, output = tool_of('check', config)
     assert status == 0 and 'No data was checked' in output, output
     assert 'is fine' not in output
+
+
+def test_tasks_of_a_scheduler_are_no_ranks(tool_of, tmp_path, monkeypatch):
+    """Each of several commands of one srun checks its own data."""
+    monkeypatch.setenv('SLURM_PROCID', '1')
+    monkeypatch.setenv('RANK', '2')
+    status, output = tool_of('check', CONFIG, '--data-root', tmp_path / 'no')
+    assert status == 1 and 'is missing' in output, output

@@ -7,6 +7,7 @@ import torch
 from support.runs import CONFIG
 
 from mmsmt import launch
+from mmsmt.errors import UserError
 
 
 def test_no_coco(tool, tmp_path):
@@ -48,7 +49,7 @@ def test_own_layout_is_sent_to_the_converter(tool, tmp_path):
         ),
         (
             ['train.py', CONFIG, '--launcher', 'mpi', '--data-root', 0],
-            'needs GPUs',
+            'is for processes that it starts',
         ),
         (['test.py', CONFIG, 's3://bucket/x.pth'], 'give the local file'),
     ],
@@ -139,3 +140,51 @@ def test_options_that_are_no_settings(tool_of, tmp_path):
     path.write_text('a = 1')
     status, output = tool_of('check', path, '--cfg-options', 'a')
     assert status == 2 and "'a' is not KEY=VALUE" in output
+
+
+def test_work_dirs_of_converted_data(tmp_path):
+    """Each has a config.py."""
+    for name in ('birds', 'cats'):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / 'config.py'
+        path.write_text('a = 1')
+        assert launch.load_config(str(path)).work_dir == f'work_dirs/{name}'
+
+
+@pytest.mark.parametrize(
+    'roots, words',
+    [
+        ((None, None), 'no dataset of the config has one'),
+        (('data/a/', 'data/b/'), 'the datasets have data/a, data/b'),
+        (('data/a/', 'data/a'), ''),
+        (('data/a/', 'data/a/more'), ''),
+    ],
+)
+def test_a_data_root_that_means_nothing(tmp_path, roots, words):
+    path = tmp_path / 'x.py'
+    loaders = [
+        dict(dataset=dict(type='CocoDataset', ann_file='x.json'))
+        for _ in roots
+    ]
+    for loader, root in zip(loaders, roots):
+        if root:
+            loader['dataset']['data_root'] = root
+    path.write_text(
+        f'train_dataloader = {loaders[0]}\nval_dataloader = {loaders[1]}'
+    )
+    if words:
+        with pytest.raises(UserError, match=words):
+            launch.load_config(str(path), data_root='other')
+    else:
+        cfg = launch.load_config(str(path), data_root='other')
+        assert cfg.train_dataloader.dataset.data_root == 'other/'
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_launchers_that_did_not_launch(tool_of, tmp_path, launcher):
+    status, output = tool_of(
+        *('train', CONFIG, '--launcher', launcher),
+        *('--work-dir', tmp_path / 'w'),
+    )
+    assert status == 1
+    assert f'--launcher {launcher} is for processes that it star' in output

@@ -212,6 +212,7 @@ def test_slurm_without_gpus(monkeypatch):
     from mmengine.config import Config
 
     from mmsmt import launch
+    from mmsmt.launch import ranks
 
     started = []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
@@ -230,6 +231,9 @@ def test_slurm_without_gpus(monkeypatch):
     monkeypatch.setenv('SLURM_LOCALID', '1')
     monkeypatch.setenv('MASTER_PORT', '29511')
     cfg = Config(dict(model=dict(norm=dict(type='SyncBN')), launcher='slurm'))
+    monkeypatch.setitem(ranks._LAUNCHED, 'launcher', 'none')
+    assert launch.launched_rank() == 0  # of a command that it did not start
+    monkeypatch.setitem(ranks._LAUNCHED, 'launcher', 'slurm')
     assert launch.launched_rank() == 3
     launch.use_gloo_without_gpus(cfg)
     assert started == ['gloo']
