@@ -212,6 +212,7 @@ def test_a_run_that_diverges(tool_of, root, coco, own, tmp_path, monkeypatch):
 def test_a_signal_ends_all_runs(tool_of, root, coco, own, tmp_path):
     """The same command resumes."""
     begun = tmp_path / 'w/small/lr_0.003/seed_0/train.log'
+    before = set(psutil.Process().children())
 
     def stop():
         while not begun.exists():
@@ -225,7 +226,7 @@ def test_a_signal_ends_all_runs(tool_of, root, coco, own, tmp_path):
         *('--jobs', 2, '--seeds', 0, 1),
     )
     assert status == 1 and 'The same command resumes' in output, output
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= before
 
 
 def test_a_run_that_goes_on_elsewhere(tmp_path, monkeypatch):
