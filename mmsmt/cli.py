@@ -147,16 +147,18 @@ def _import_command(command: str) -> ModuleType:
 
             extend_mmengine()
         return importlib.import_module(COMMANDS[command])
-    except ImportError as error:
-        if error.name in ('matplotlib', 'PIL', 'pycocotools', 'sklearn'):
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:
+        # The latter are of libraries of torch that do not load.
+        if getattr(error, 'name', None) in (
+            'matplotlib',
+            'PIL',
+            'pycocotools',
+            'sklearn',
+        ):
             extra = command if command == 'figures' else 'demo'
             raise UserError(
                 f"{error}. '{command}' needs it: pip install 'mmsmt[{extra}]'"
             ) from None
-        if command not in WITHOUT_TORCH:
-            environment.check(needs=())
-        raise
-    except (OSError, AttributeError, RuntimeError):  # libraries of torch
         if command not in WITHOUT_TORCH:
             environment.check(needs=())
         raise

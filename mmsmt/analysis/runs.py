@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
@@ -118,7 +118,7 @@ def read_run(work_dir: Path, cfg: Config) -> Run | None:
             records = list(iter_records(log))
             forget_later(records, {}, scores, 'epoch' if epochs else 'iter')
             if any('loss' in record for record in records):
-                processes = _read_processes(folder)
+                processes = read_info(folder).get('processes')
                 if ran.get('resume') is False:
                     on_coco = []  # another run begins
             on_coco.append(is_coco(folder, ('train', 'val')))
@@ -184,11 +184,22 @@ def find_deviations(
     return tuple(found)
 
 
-def _read_processes(folder: Path) -> int | None:
+def read_info(folder: Path) -> dict[str, Any]:
+    """Read what a start recorded of itself; {} if it recorded nothing.
+
+    Args:
+        folder (Path): Folder of the start, named by its time.
+    """
+    return read_json(folder / RUN) or {}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read an object of JSON; None if it is missing or cut off."""
     try:
-        return json.loads((folder / RUN).read_text()).get('processes')
-    except (OSError, ValueError, AttributeError):
+        content = json.loads(path.read_text('utf-8'))
+    except (OSError, ValueError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 def _read_test(folder: Path, values: dict[str, float]) -> Test:
@@ -214,9 +225,9 @@ def is_coco(folder: Path, splits: Iterable[str]) -> bool | None:
         bool | None: None if the start recorded none.
     """
     try:
-        recorded = json.loads((folder / RUN).read_text())['annotations']
+        recorded = read_info(folder)['annotations']
         hashes = {split: recorded[split]['sha256'] for split in splits}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
     return all(
         value == COCO['train' if split == 'train' else 'val']

@@ -110,11 +110,14 @@ def write_results(
     Returns:
         str: The text of ``results.md``.
     """
+    others = [run for run in first if run not in trials and run.points]
+    described = {
+        run.folder: describe_machine(run.folder) for run in (*trials, *others)
+    }
     machines: dict[str, list[str]] = {}
     for run in trials:
         name = f'{run.name} (seed {run.seed})'
-        machines.setdefault(describe_machine(run.folder), []).append(name)
-    others = [run for run in first if run not in trials and run.points]
+        machines.setdefault(described[run.folder], []).append(name)
     write_text(
         folder / 'results.json',
         json.dumps(
@@ -122,7 +125,7 @@ def write_results(
                 settings=settings,
                 parameters=parameters,
                 runs=[
-                    dict(asdict(run), machine=describe_machine(run.folder))
+                    dict(asdict(run), machine=described[run.folder])
                     for run in (*trials, *others)
                 ],
             ),

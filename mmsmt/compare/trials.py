@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmsmt.demo.progress import run_with_progress
 from mmsmt.environment import count_cores, gpu_count
 from mmsmt.errors import UserError
-from mmsmt.report.runs import ReportError, read_run_log
+from mmsmt.report.runs import ReportError, read_run_info, read_run_log
 from mmsmt.runs.files import write_text
 
 from .backbones import CompareError
@@ -242,10 +242,7 @@ def read_points(folder: Path) -> list[Point]:
 
 def describe_machine(folder: Path) -> str:
     """Describe what a run recorded of its machine and packages, or ''."""
-    try:
-        info = read_run_log(folder).info
-    except ReportError:
-        return ''
+    info = read_run_info(folder)
     versions = info.get('versions') or {}
     threads = info.get('threads')
     parts = [info.get('device'), f'{threads} threads' if threads else None]

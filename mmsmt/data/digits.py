@@ -282,9 +282,9 @@ def write(
                 f"'{out}' holds files that this tool did not write; it is "
                 'left alone. Choose another folder.'
             )
+        made = json.loads(stamp.read_text())
+        own = made.pop(FILES, [])
         if not force:
-            made = json.loads(stamp.read_text())
-            made.pop(FILES, None)
             if made != settings:
                 changed = ', '.join(
                     f'{key} {made.get(key)} (asked: {settings[key]})'
@@ -296,7 +296,7 @@ def write(
                     'Choose another folder.'
                 )
             return False
-        _require_own_files(out, json.loads(stamp.read_text()).get(FILES, ()))
+        _require_own_files(out, own)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'{out.name}.'))
     partial.chmod(0o755)

@@ -9,6 +9,7 @@ from mmengine.dist import get_world_size
 from mmengine.registry import OPTIMIZERS
 
 from .configured import (
+    count_repeats,
     find_class,
     follows_metric,
     iter_schedulers,
@@ -111,11 +112,10 @@ def count_share(cfg: Config, images: int) -> int | None:
     loader = cfg.get('train_dataloader') or {}
     dataset = loader.get('dataset') or {}
     while dataset.get('dataset'):
-        if type_name(dataset) == 'RepeatDataset':
-            images *= dataset.get('times', 1)
-        elif type_name(dataset) != 'MultiImageMixDataset':
+        if type_name(dataset) not in ('RepeatDataset', 'MultiImageMixDataset'):
             return None
         dataset = dataset['dataset']
+    images *= count_repeats(cfg, dataset)
     batch_sampler = loader.get('batch_sampler') or {}
     whole = not dataset.get('datasets') and dataset.get('indices') is None
     if (

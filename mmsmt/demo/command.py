@@ -99,8 +99,12 @@ def _require_same_data(args: argparse.Namespace) -> None:
     """
     path = args.work_dir / 'demo.json'
     stamp = json.loads((args.data / digits.STAMP).read_text())
-    now = dict(data=str(args.data.resolve()), train=args.train, val=args.val)
-    now['seed'] = stamp.get('seed')
+    now = dict(
+        data=str(args.data.resolve()),
+        train=args.train,
+        val=args.val,
+        seed=stamp['seed'],
+    )
     if find_last_epoch(args.work_dir) and path.is_file():
         before = json.loads(path.read_text())
         if before != now:

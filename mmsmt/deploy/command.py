@@ -18,6 +18,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+from mmsmt.data.convert.sources import describe_unread
 from mmsmt.data.findings import Findings
 from mmsmt.data.images import DEEP, report_faults
 from mmsmt.data.parallel import show_progress
@@ -33,7 +34,6 @@ from .sources import (
     PictureError,
     Video,
     count,
-    count_unread,
     find_pictures,
     iter_pictures,
 )
@@ -173,13 +173,10 @@ def main(args: argparse.Namespace) -> None:
             'no installed font has all their letters: squares stand for them '
             'in the pictures',
         )
-    unread = count_unread(args.sources)
+    folders = [path for path in map(Path, args.sources) if path.is_dir()]
+    unread = describe_unread(folders)
     if unread:
-        findings.warn(
-            'sources',
-            f'{sum(unread.values())} files end in {", ".join(unread)} and are '
-            'left out: mmcv reads none of them',
-        )
+        findings.warn('sources', unread)
     lost = [x for x in found if isinstance(x, Video) and x.lost]
     for video in lost:
         findings.error(

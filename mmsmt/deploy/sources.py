@@ -3,7 +3,6 @@
 import glob
 import os
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 
 from mmsmt.data.convert.sources import find_files
-from mmsmt.data.images import DEEP, OTHERS, SUFFIXES, find_fault
+from mmsmt.data.images import DEEP, SUFFIXES, find_fault
 from mmsmt.errors import UserError
 from mmsmt.runs.files import tell_apart
 
@@ -90,7 +89,7 @@ class Video:
 
     @property
     def live(self) -> bool:
-        """Whether it is a camera or a stream, which has no end."""
+        """Return True for a camera or a stream, which has no end."""
         source = self.source
         return isinstance(source, int) or urlparse(source).scheme in STREAMS
 
@@ -277,16 +276,6 @@ def _expand(source: str) -> list[tuple[str, str | int]]:
     raise SourceError(
         f"There is no '{source}'. A source is a file, a folder, a pattern in "
         'quotes, a URL, or the number of a camera.'
-    )
-
-
-def count_unread(sources: Sequence[str]) -> Counter:
-    """Count the images in folders that mmcv cannot read, by suffix."""
-    folders = [path for path in map(Path, sources) if path.is_dir()]
-    return Counter(
-        path.suffix.lower()
-        for folder in folders
-        for path in find_files(folder, OTHERS)
     )
 
 

@@ -106,8 +106,7 @@ class Judge:
         }
         names = [x for x in numbers if x.endswith(METRICS)] or list(numbers)
         # mmseg and mmpretrain give percents.
-        detects = self._runner.cfg.default_scope == 'mmdet'
-        scale = 1 if detects else 100
+        scale = 1 if self._runner.cfg.default_scope == 'mmdet' else 100
         return {  # NaN where the file finds nothing
             name: (
                 numbers[name] / scale,
@@ -138,6 +137,7 @@ def prove(
     seconds: list[list[float]] = [[], []]
     differences = [0.0]
     pixels, objects = [], []
+    threshold = _score_threshold(model)
     for batch in batches:
         both = []
         for i, what in enumerate((model, exported)):
@@ -151,7 +151,6 @@ def prove(
         results = [samples[0] for samples in both]
         proof.images += 1
         if 'pred_instances' in results[0]:
-            threshold = _score_threshold(model)
             objects += compare_objects(results[0], results[1], threshold)
         elif 'seg_logits' in results[0]:
             one, other = (x.seg_logits.data.float() for x in results)
@@ -196,11 +195,9 @@ def compare_objects(
     """
     side = max(one.ori_shape[:2])
     rows, other_rows = (_group(sample, side) for sample in (one, other))
-    scores = [x.pred_instances.scores for x in (one, other)]
-    floors = [  # of the other's objects, and of this one's
-        float(x.min()) if len(x) and len(x) >= len(y) else threshold
-        for x, y in (scores, scores[::-1])
-    ]
+    scores, others = (x.pred_instances.scores for x in (one, other))
+    floor = _find_floor(others, scores, threshold)
+    other_floor = _find_floor(scores, others, threshold)
     errors = []
     for label in {*rows, *other_rows}:
         rest = list(other_rows.get(label, []))
@@ -209,11 +206,22 @@ def compare_objects(
             if found and min(found) < MATCHED:
                 errors.append(float(min(found)))
                 del rest[int(np.argmin(found))]
-            elif row[-1] > max(floors[1], threshold) + 1e-3:
+            elif row[-1] > floor:
                 errors.append(1.0)
-        lowest = max(floors[0], threshold) + 1e-3
-        errors += [1.0 for row in rest if row[-1] > lowest]
+        errors += [1.0 for row in rest if row[-1] > other_floor]
     return errors
+
+
+def _find_floor(kept: Any, others: Any, threshold: float) -> float:
+    """Return the score up to which a sample may lack an object of another.
+
+    Args:
+        kept (Tensor): Scores of the sample.
+        others (Tensor): Scores of the other one.
+        threshold (float): Score from which both keep objects.
+    """
+    full = len(kept) and len(kept) >= len(others)
+    return max(threshold, float(kept.min()) if full else 0.0) + 1e-3
 
 
 def _score_threshold(model: Any) -> float:

@@ -207,6 +207,20 @@ def load_config_of(
     )
 
 
+def require_training(cfg: Config) -> None:
+    """Require the parts of a config that a training needs.
+
+    Raises:
+        LaunchError: One is missing.
+    """
+    needed = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    missing = [name for name in needed if not cfg.get(name)]
+    if missing:
+        raise LaunchError(
+            f"'{cfg.filename}' has no {', '.join(missing)}: no training."
+        )
+
+
 def require_whole_checkpoint(cfg: Config, strict: bool) -> None:
     """Require checkpoints that fit the whole model, or allow others.
 

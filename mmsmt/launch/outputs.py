@@ -46,9 +46,8 @@ def build_dump(cfg: Config, path: str) -> DumpResults:
         from mmdet.evaluation import DumpDetResults
 
         return DumpDetResults(path)
-    return (DumpMaps if cfg.get('default_scope') == 'mmseg' else DumpResults)(
-        path
-    )
+    kind = DumpMaps if cfg.get('default_scope') == 'mmseg' else DumpResults
+    return kind(path)
 
 
 class Pictures:

@@ -29,6 +29,7 @@ from .config import (
     LaunchError,
     add_common_arguments,
     load_config_of,
+    require_training,
     require_whole_checkpoint,
 )
 from .cpu import fuse_optimizer
@@ -163,13 +164,7 @@ def prepare_training(
             'inputs that need none. Use model.backbone.with_cp=True, which '
             'saves more.'
         )
-    needed = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-    absent = [name for name in needed if not cfg.get(name)]
-    if absent:
-        raise LaunchError(
-            f"'{cfg.filename}' has no {', '.join(absent)}: there is nothing "
-            'to train.'
-        )
+    require_training(cfg)
     if amp:
         _use_mixed_precision(cfg)
     if not torch.cuda.is_available():

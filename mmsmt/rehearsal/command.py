@@ -17,7 +17,7 @@ import torch
 
 from mmsmt.errors import UsageError
 from mmsmt.launch import LaunchError, load_config
-from mmsmt.launch.config import add_cfg_options
+from mmsmt.launch.config import add_cfg_options, require_training
 
 from .schedule import LENGTH
 from .stages import Rehearsal, format_table
@@ -70,9 +70,7 @@ def main(args: argparse.Namespace) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LaunchError(f"'{folder}' exists: give a new folder.")
     cfg = load_config(args.config, cfg_options=args.cfg_options)
-    for key in ('model', 'train_dataloader', 'train_cfg'):
-        if not cfg.get(key):
-            raise LaunchError(f"'{args.config}' has no {key}: no training.")
+    require_training(cfg)
     scale, batch = args.scale or 1.0, args.batch
     if not torch.cuda.is_available():
         queries = 2 if cfg.model.get('num_queries') else 1

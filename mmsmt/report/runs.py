@@ -1,6 +1,5 @@
 """Read all that a work dir holds about its run."""
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ from mmengine.config import Config
 from mmsmt.analysis.runs import (
     forget_later,
     iter_records,
+    read_info,
+    read_json,
     read_start_config,
 )
 from mmsmt.data.configured import TASKS
@@ -124,7 +125,7 @@ def read_run_log(folder: Path) -> RunLog:
                 training[int(values['iter'])] = values
             elif 'step' in values:
                 scores[int(values['step'])] = values
-        infos.append(_read_json(start / RUN) or {})
+        infos.append(read_info(start))
     run.info = _join_infos(infos)
     run.training = [training[key] for key in sorted(training)]
     run.scores = [scores[key] for key in sorted(scores) if key]
@@ -135,8 +136,14 @@ def read_run_log(folder: Path) -> RunLog:
     ]
     if stored:
         newest = max(stored, key=lambda path: path.stat().st_mtime)
-        run.split, run.predictions = newest.stem, _read_json(newest)
+        run.split, run.predictions = newest.stem, read_json(newest)
     return run
+
+
+def read_run_info(folder: Path) -> dict:
+    """Read what a work dir's run recorded of config and machine."""
+    starts = sorted(path.parent for path in folder.glob(f'*/{RUN}'))
+    return _join_infos([read_info(start) for start in starts])
 
 
 def _join_infos(infos: list[dict]) -> dict:
@@ -172,11 +179,3 @@ def _numbers(record: dict) -> dict[str, float]:
         and math.isfinite(value)
         and not (key.startswith('coco/') and value < 0)
     }
-
-
-def _read_json(path: Path) -> dict | None:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

@@ -42,7 +42,7 @@ def test_lost_objects_count():
 
 
 def test_other_metrics_are_compared():
-    """Where there are none of the usual ones; hosts give percents."""
+    """Compare all metrics without a usual one; hosts give percents."""
     runner = SimpleNamespace(
         cfg=Config(dict(test_evaluator=[], default_scope='mmseg')),
         build_evaluator=lambda _: Evaluator([]),

@@ -5,14 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 from mmsmt.data.files import DataError
-from mmsmt.data.images import OTHERS
 
 from .coco import KEYS, read_coco, read_json
 from .folders import read_folders
 from .labelme import read_labelme
 from .masks import pair_masks, read_masks
 from .records import Collection, tidy
-from .sources import find_files
+from .sources import describe_unread, find_files
 from .voc import read_voc
 from .yolo import find_description, find_labels, read_yolo
 
@@ -71,12 +70,9 @@ def read_folder(
     twice = [x for x, n in Counter(collection.classes).items() if n > 1]
     if twice:
         raise DataError(f'Two classes have the name {twice[0]!r}.')
-    others = Counter(p.suffix.lower() for p in find_files(root, OTHERS))
-    if others:
-        collection.notes.append(
-            f'{sum(others.values())} files end in {", ".join(others)} and are '
-            'left out: mmcv reads none of them.'
-        )
+    unread = describe_unread([root])
+    if unread:
+        collection.notes.append(f'{unread}.')
     if names and collection.task != 'semantic':
         _choose_classes(collection, names)
     tidy(collection)

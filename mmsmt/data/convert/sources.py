@@ -8,7 +8,12 @@ from pathlib import Path
 from PIL import UnidentifiedImageError
 
 from mmsmt.data.files import DataError
-from mmsmt.data.images import SUFFIXES, displayed_size, open_image
+from mmsmt.data.images import (
+    OTHERS,
+    SUFFIXES,
+    displayed_size,
+    open_image,
+)
 
 from .records import Collection
 
@@ -86,6 +91,18 @@ def find_files(folder: Path, suffixes: str | tuple[str, ...]) -> list[Path]:
     Hidden files and folders are left out, and those that macOS adds.
     """
     return [p for p in _walk(folder) if p.name.lower().endswith(suffixes)]
+
+
+def describe_unread(folders: Iterable[Path]) -> str:
+    """Count the images of folders that mmcv cannot read; '' if none."""
+    files = [path for folder in folders for path in find_files(folder, OTHERS)]
+    if not files:
+        return ''
+    suffixes = dict.fromkeys(path.suffix.lower() for path in files)
+    return (
+        f'{len(files)} files end in {", ".join(suffixes)} and are left out: '
+        'mmcv reads none of them'
+    )
 
 
 def is_hidden(name: str) -> bool:
