@@ -9,7 +9,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .contracts import inferred_on_cpu, is_compiling, is_stock
+from .contracts import are_stock, inferred_on_cpu, is_compiling
 
 BAND_BYTES = 6 * 2**20
 """Maximum bytes of a temporary in a band, about the size of a CPU's cache."""
@@ -48,14 +48,14 @@ def run(
     if (
         inferred_on_cpu(x)
         and not block.training
-        and (halo := getattr(branch, 'halo', None)) is not None
-        and block.is_row_wise
         # A smaller map fits whole: no arch widens it more than eightfold.
         and 8 * x.numel() * x.element_size() > BAND_BYTES
+        and (halo := getattr(branch, 'halo', None)) is not None
+        and block.is_row_wise
     ):
         rows = _rows_of_a_band(x, branch)
         fits = rows >= x.shape[0] * x.shape[2]
-        if not fits and all(map(is_stock, block.modules())):
+        if not fits and are_stock(block):
             return _in_bands(step, x, rows, halo)
     return step(x)
 

@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from mmsmt.execution import disabled
-from mmsmt.models.smt import (
-    SMT,
-    MultiHeadSelfAttention,
-    ScaleAwareModulation,
-)
+from mmsmt.models.branches import MultiHeadSelfAttention, ScaleAwareModulation
+from mmsmt.models.smt import SMT
 
 SCORES = 2**24
 """Attention scores that are computed at once, 64 MiB."""

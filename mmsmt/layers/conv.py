@@ -1,8 +1,4 @@
-"""Compute convolutions and what follows: a norm, an activation, an addition.
-
-At inference on an x86 CPU one operator of oneDNN computes a convolution and
-its activation, as in graphs that PyTorch compiles.
-"""
+"""Compute convolutions and what follows: a norm or an addition."""
 
 from typing import Any
 
@@ -10,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mmsmt.execution.contracts import (
     inferred_on_cpu,
@@ -19,7 +14,7 @@ from mmsmt.execution.contracts import (
 )
 
 from .maps import on_gpu
-from .onednn import autocast_on_cpu, convolve, fused_name
+from .onednn import autocast_on_cpu
 
 
 def is_local(norm: nn.Module) -> bool:
@@ -41,18 +36,13 @@ def reach(*convs: nn.Module) -> int | None:
     return rows
 
 
-def conv_bn(
-    conv: nn.Module, bn: nn.Module, x: Tensor, act: nn.Module | None = None
-) -> Tensor:
-    """Compute ``bn(conv(x))``, optionally followed by an activation.
-
-    At inference on a CPU, one convolution computes convolution and norm.
+def conv_bn(conv: nn.Module, bn: nn.Module, x: Tensor) -> Tensor:
+    """Compute ``bn(conv(x))``, as one convolution at inference on a CPU.
 
     Args:
         conv (nn.Module): The convolution.
         bn (nn.Module): The norm after it.
         x (Tensor): Input, (B, in_channels, H, W).
-        act (nn.Module, optional): The activation.
 
     Returns:
         Tensor: (B, out_channels, H', W').
@@ -63,39 +53,53 @@ def conv_bn(
         and is_plain_conv(conv)
         and is_stock(bn)
     ):
-        weight, bias = _fold(conv, bn)
+        weight, bias = fold(conv, bn)
         # Detached: autocast would cache a copy of each otherwise.
-        return _convolve(conv, weight.detach(), bias.detach(), act, x)
+        return _convolve(conv, weight.detach(), bias.detach(), x)
     x = conv(x)
     if on_gpu(x):  # it may be computed in dense NCHW memory
         x = x.contiguous(memory_format=torch.channels_last)
-    x = bn(x)
-    return act(x) if act else x
+    return bn(x)
 
 
-def conv_plus_input(
-    conv: Any, x: Tensor, act: nn.Module | None = None
-) -> Tensor:
-    """Compute ``conv(x) + x``, optionally followed by an activation.
+def conv_plus_input(conv: Any, x: Tensor) -> Tensor:
+    """Compute ``conv(x) + x``.
 
     In fp32 adding the input is a 1 in the kernel of a depth-wise convolution.
 
     Args:
         conv (nn.Module): Depth-wise convolution, or its replacement.
         x (Tensor): Input, (B, C, H, W).
-        act (nn.Module, optional): The activation.
 
     Returns:
         Tensor: (B, C, H, W).
     """
     if _adds_by_kernel(conv, x):
         weight = conv.weight + _identity(conv.weight)
-        return _convolve(conv, weight, conv.bias, act, x)
+        return _convolve(conv, weight, conv.bias, x)
     out = conv(x)
     # Adding to a view would trigger CopySlices in autograd. The addition is
     # out of place if a hook may hold the output.
-    out = out.add_(x) if is_stock(conv) else out + x
-    return act(out) if act else out
+    return out.add_(x) if is_stock(conv) else out + x
+
+
+def fold(conv: Any, bn: Any) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a convolution with the norm after it.
+
+    Args:
+        conv (nn.Conv2d): The convolution.
+        bn (nn.Module): Batch norm that applies its running statistics.
+    """
+    scale = (bn.running_var + bn.eps).rsqrt_()
+    if bn.weight is not None:
+        scale *= bn.weight
+    mean = bn.running_mean
+    bias = mean.neg() if conv.bias is None else conv.bias - mean
+    bias *= scale
+    if bn.bias is not None:
+        bias += bn.bias
+    weight = conv.weight * scale[:, None, None, None]
+    return weight.to(conv.weight.dtype), bias.to(conv.weight.dtype)
 
 
 def is_plain_conv(conv: nn.Module) -> bool:
@@ -105,6 +109,15 @@ def is_plain_conv(conv: nn.Module) -> bool:
         and conv.padding_mode == 'zeros'
         and not isinstance(conv.padding, str)
         and is_stock(conv)
+    )
+
+
+def is_pointwise(conv: Any) -> bool:
+    """Check for :func:`is_plain_conv` of each position."""
+    return (
+        is_plain_conv(conv)
+        and conv.kernel_size == conv.stride == (1, 1)
+        and conv.padding == (0, 0)
     )
 
 
@@ -136,36 +149,18 @@ def _identity(weight: Tensor) -> Tensor:
     return F.pad(weight.new_ones(1, 1, 1, 1), [weight.shape[-1] // 2] * 4)
 
 
-def _fold(conv: Any, bn: Any) -> tuple[Tensor, Tensor]:
-    return fuse_conv_bn_weights(
-        conv.weight,
-        conv.bias,
-        bn.running_mean,
-        bn.running_var,
-        bn.eps,
-        bn.weight,
-        bn.bias,
-    )
-
-
-def _convolve(
-    conv: Any, weight: Tensor, bias: Any, act: nn.Module | None, x: Tensor
-) -> Tensor:
-    """Compute a convolution of other weights, and an activation."""
-    name = act and fused_name(act, x)
-    if name:
-        return convolve(x, weight, bias, conv, name)
-    x = F.conv2d(
+def _convolve(conv: Any, weight: Tensor, bias: Any, x: Tensor) -> Tensor:
+    """Compute a convolution of other weights."""
+    return F.conv2d(
         x,
         weight,
         bias,
         conv.stride,
         conv.padding,
-        # With dilation PyTorch chooses oneDNN, as in layers/linear.py.
+        # With dilation PyTorch chooses oneDNN, as in layers/onednn.py.
         2 if conv.kernel_size == (1, 1) else conv.dilation,
         conv.groups,
     )
-    return act(x) if act else x
 
 
 def _applies_statistics(norm: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmsmt.execution.contracts import is_compiling, is_stock
 
 from .maps import nchw, nhwc, on_gpu
-from .onednn import HAS_ONEDNN, MKL_IS_SLOW
+from .onednn import HAS_ONEDNN, MKL_IS_SLOW, pointwise
 
 
 def linear(layer: nn.Module, x: Tensor) -> Tensor:
@@ -28,11 +28,7 @@ def linear(layer: nn.Module, x: Tensor) -> Tensor:
     Returns:
         Tensor: (B, out_features, H, W), in channels-last memory.
     """
-    if (
-        type(layer) is nn.Linear
-        and suits_onednn(x, layer.out_features, torch.is_grad_enabled())
-        and is_stock(layer)
-    ):
+    if type(layer) is nn.Linear and suits_onednn(x) and is_stock(layer):
         return pointwise(x, layer.weight, layer.bias)
     return nchw(layer(nhwc(x)))
 
@@ -48,7 +44,7 @@ def apply_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         Tensor: (B, out_features, H, W), in channels-last memory.
     """
-    if suits_onednn(x, weight.shape[0], torch.is_grad_enabled()):
+    if suits_onednn(x):
         return pointwise(x, weight, bias)
     return nchw(F.linear(nhwc(x), weight, bias))
 
@@ -71,7 +67,7 @@ def linear_backward(
     Returns:
         tuple[Tensor | None, ...]: Those of ``x``, ``weight`` and the bias.
     """
-    if suits_onednn(x, weight.shape[0], training=True):
+    if suits_onednn(x):
         grads = torch.ops.aten.convolution_backward(
             *(grad, x, weight[:, :, None, None], [len(weight)]),
             *([1, 1], [0, 0], [2, 2], False, [0, 0], 1, list(wanted)),
@@ -136,33 +132,19 @@ def _slices(size: int, parts: int) -> list[slice]:
     return [slice(i * length, (i + 1) * length) for i in range(parts)]
 
 
-def suits_onednn(x: Tensor, width: int, training: bool) -> bool:
-    """Check that a convolution computes a linear layer faster.
+def suits_onednn(x: Tensor) -> bool:
+    """Check that a convolution computes a linear layer of a map faster.
 
     For smaller inputs a convolution takes longer to call, oneDNN's gradients
-    are slow, or PyTorch does not use it. Where MKL is as fast, gradients are
-    faster with it. ONNX Runtime computes an exported convolution faster than a
+    are slow, or PyTorch does not use it; where MKL is as fast, its gradients
+    are faster. ONNX Runtime computes an exported convolution faster than a
     product. The sizes were measured on AMD EPYCs with two cores, torch 2.12.1:
     AVX-512 2026-11-21, AVX2 2026-11-27.
-
-    Args:
-        x (Tensor): Map, (B, C, H, W).
-        width (int): Channels of the result.
-        training (bool): Gradients are recorded.
     """
     if not HAS_ONEDNN or x.dtype != torch.float32 or x.device.type != 'cpu':
         return False
     if is_compiling():
         return True
     size = x.numel()
-    if MKL_IS_SLOW or torch.jit.is_tracing():
-        return size >= 128 * x.shape[1] and size > 20480
-    many = size >= 2048 * x.shape[1] and size * width >= 2**26
-    return many and not training
-
-
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Apply weights of a linear layer to a map as a convolution."""
-    # Dilation has no effect on a single point, but without it PyTorch would
-    # not choose oneDNN on one thread.
-    return F.conv2d(x, weight[:, :, None, None], bias, dilation=2)
+    large = size >= 128 * x.shape[1] and size > 20480
+    return large and (MKL_IS_SLOW or torch.jit.is_tracing())

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from mmsmt.execution.contracts import is_stock, is_transformed
 
-from .conv import is_plain_conv
-from .linear import linear_backward, pointwise, suits_onednn
+from .conv import is_pointwise
+from .linear import linear_backward, suits_onednn
 from .maps import nchw, nhwc
+from .onednn import pointwise
 
 LARGE = 16_000_000
 """Bytes of a map from which it is not kept.
@@ -48,26 +49,20 @@ def linear_of_gelu(
         or type(act) is not nn.GELU
         or not is_stock(act)
         or not is_stock(layer)
-        or not (type(layer) is nn.Linear or _is_pointwise(layer))
+        or not (
+            type(layer) is nn.Linear
+            or (is_pointwise(layer) and layer.groups == 1)
+        )
     ):
         return call(act(x))
     weight = layer.weight.flatten(1)
-    by_onednn = suits_onednn(x, len(weight), training=True)
+    by_onednn = suits_onednn(x)
     out = _LinearOfGelu.apply(
         x, weight, layer.bias, act.approximate, by_onednn
     )
     if by_onednn:
         return out
     return nchw(out.view(x.shape[0], *x.shape[2:], len(weight)))
-
-
-def _is_pointwise(conv: Any) -> bool:
-    return (
-        is_plain_conv(conv)
-        and conv.kernel_size == conv.stride == (1, 1)
-        and conv.padding == (0, 0)
-        and conv.groups == 1
-    )
 
 
 class _LinearOfGelu(torch.autograd.Function):

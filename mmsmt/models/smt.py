@@ -5,235 +5,43 @@ Transformer", ICCV 2023, https://arxiv.org/abs/2307.08579. Section, equation
 and table numbers below are the paper's. Released weights:
 https://github.com/AFeng-x/SMT.
 
-Maps between modules are (B, C, H, W) in channels-last memory. Functions of
-:mod:`mmsmt.layers` compute the layers; :mod:`mmsmt.execution` runs the steps
-of a block (called, recomputed, or in bands).
+Maps between modules are (B, C, H, W) in channels-last memory.
+:mod:`mmsmt.execution` runs the halves of a block (called, recomputed, or in
+bands); :mod:`mmsmt.models.fused` computes them at inference on a CPU.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmsmt.execution import run
-from mmsmt.execution.contracts import is_stock
-from mmsmt.layers.attention import attention
-from mmsmt.layers.conv import conv_bn, conv_plus_input, is_local, reach
-from mmsmt.layers.linear import linear, linear_heads, linear_parts
-from mmsmt.layers.maps import (
-    Concatenation,
-    LayerNorm2d,
-    interleave,
-    layer_scale,
+from mmsmt.execution.contracts import (
+    checked_once,
+    inferred_on_cpu,
+    is_transformed,
 )
-from mmsmt.layers.mixed import are_mixed_at_once, mix_heads
-from mmsmt.layers.recompute import linear_of_gelu
+from mmsmt.execution.memory import keep_freed_memory
+from mmsmt.layers.maps import LayerNorm2d, layer_scale
 from mmsmt.registry import MODELS
 
-from . import checks
+from . import checks, fused
 from .arch import ARCHS, Arch, parse_arch
+from .branches import (
+    DetailSpecificFFN,
+    MultiHeadSelfAttention,
+    ScaleAwareModulation,
+)
 from .embedding import PatchEmbed, Stem
 from .freezing import FreezableBackbone
 from .init import smt_init_first, strict_init_cfg
 from .state_dict import layer_depth, rename_on_load
 
 ConfigType = dict[str, Any]
-
-
-class MultiHeadMixedConv(nn.Module):
-    """MHMC: a depth-wise convolution per head, kernels 3, 5, 7, ... (Eq. 1).
-
-    Args:
-        embed_dims (int): Channels over all heads.
-        num_heads (int): Number of heads N.
-    """
-
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
-        super().__init__()
-        dims = embed_dims // num_heads
-        self.convs = nn.ModuleList(
-            nn.Conv2d(dims, dims, 3 + 2 * i, padding=1 + i, groups=dims)
-            for i in range(num_heads)
-        )
-
-    def forward(self, *heads: Tensor) -> tuple[Tensor, ...]:
-        """Convolve N maps (B, C / N, H, W) to N maps of the same shape."""
-        return tuple(conv(head) for conv, head in zip(self.convs, heads))
-
-
-class ScaleAwareAggregation(nn.Module):
-    """SAA: fusion of scales within and across channel groups (Eq. 2).
-
-    Group i holds channel i of every head. ``intra`` widens each group,
-    ``inter`` is point-wise over all groups.
-
-    Args:
-        embed_dims (int): Channels over all heads.
-        num_heads (int): Number of heads N.
-        expand_ratio (int): Expansion between ``intra`` and ``inter``.
-        norm_cfg (dict): Batch norm after ``intra``.
-        act_cfg (dict): Activation before ``inter``.
-    """
-
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        expand_ratio: int,
-        norm_cfg: ConfigType,
-        act_cfg: ConfigType,
-    ) -> None:
-        super().__init__()
-        hidden = embed_dims * expand_ratio
-        self.intra = nn.Conv2d(
-            embed_dims, hidden, 1, groups=embed_dims // num_heads
-        )
-        self.bn = build_norm_layer(norm_cfg, hidden)[1]
-        self.act = build_activation_layer(act_cfg)
-        self.inter = nn.Conv2d(hidden, embed_dims, 1)
-
-    def forward(self, *heads: Tensor) -> Tensor:
-        """Fuse N maps (B, C / N, H, W) into the modulator (B, C, H, W)."""
-        return self.aggregate(interleave(heads))
-
-    def aggregate(self, groups: Tensor) -> Tensor:
-        """Fuse interleaved maps (B, C, H, W) into the modulator."""
-        if torch.is_grad_enabled():
-            x = conv_bn(self.intra, self.bn, groups)
-            return linear_of_gelu(self.act, self.inter, x, self.inter)
-        return self.inter(conv_bn(self.intra, self.bn, groups, self.act))
-
-
-class ScaleAwareModulation(nn.Module):
-    """SAM: product of the value and a modulator by MHMC and SAA (Eq. 3).
-
-    The arguments are those of :class:`ScaleAwareAggregation`, and
-    ``aggregation`` of :class:`mmsmt.models.arch.Arch`.
-    """
-
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        expand_ratio: int,
-        norm_cfg: ConfigType,
-        act_cfg: ConfigType,
-        aggregation: str = 'saa',
-    ) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.v = nn.Linear(embed_dims, embed_dims)
-        self.s = nn.Linear(embed_dims, embed_dims)
-        self.mhmc = MultiHeadMixedConv(embed_dims, num_heads)
-        self.saa = (
-            ScaleAwareAggregation(
-                embed_dims, num_heads, expand_ratio, norm_cfg, act_cfg
-            )
-            if aggregation == 'saa'
-            else Concatenation()
-        )
-        self.proj = nn.Linear(embed_dims, embed_dims)
-
-    @property
-    def halo(self) -> int | None:
-        """Rows above and below that a row depends on, or None for all."""
-        saa: Any = self.saa
-        known = isinstance(saa, (ScaleAwareAggregation, Concatenation))
-        if not (known and isinstance(self.mhmc, MultiHeadMixedConv)):
-            return None
-        local = saa.bn is None or is_local(saa.bn)
-        return reach(*self.mhmc.convs) if local else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
-        saa: Any = self.saa
-        if self._mixes_at_once(x):
-            groups = mix_heads(self.s, self.mhmc.convs, x)
-            modulator = saa.aggregate(groups)
-        else:
-            heads = linear_heads(self.s, x, self.num_heads)
-            modulator = saa(*self.mhmc(*heads))
-        return linear(self.proj, modulator * linear(self.v, x))
-
-    def _mixes_at_once(self, x: Tensor) -> bool:
-        return (
-            not self.training
-            and isinstance(self.mhmc, MultiHeadMixedConv)
-            and isinstance(self.saa, ScaleAwareAggregation)
-            and are_mixed_at_once(self.s, self.mhmc.convs, x)
-            and is_stock(self.mhmc)
-            and is_stock(self.saa)
-        )
-
-
-class MultiHeadSelfAttention(nn.Module):
-    """MSA with a depth-wise 3x3 convolution of V added to its output.
-
-    Args:
-        embed_dims (int): Number of channels C.
-        num_heads (int): Number of attention heads.
-    """
-
-    halo = None  # every position depends on all positions
-
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q = nn.Linear(embed_dims, embed_dims)
-        self.kv = nn.Linear(embed_dims, 2 * embed_dims)
-        self.local_conv = nn.Conv2d(
-            embed_dims, embed_dims, 3, padding=1, groups=embed_dims
-        )
-        self.proj = nn.Linear(embed_dims, embed_dims)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
-        q = linear(self.q, x)
-        k, v = linear_parts(self.kv, x, 2)
-        out = attention(q, k, v, self.num_heads)
-        return linear(self.proj, out + self.local_conv(v))
-
-
-class DetailSpecificFFN(nn.Module):
-    """Feed-forward of Shunted Transformer, with a depth-wise convolution.
-
-    ``fc2(GELU(h + dwconv(h)))`` with ``h = fc1(x)`` (Section 3.1).
-
-    Args:
-        embed_dims (int): Number of channels C.
-        hidden_dims (int): Channels between the linear layers.
-        act_cfg (dict): Activation before ``fc2``.
-    """
-
-    def __init__(
-        self, embed_dims: int, hidden_dims: int, act_cfg: ConfigType
-    ) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(embed_dims, hidden_dims)
-        self.dwconv = nn.Conv2d(
-            hidden_dims, hidden_dims, 3, padding=1, groups=hidden_dims
-        )
-        self.act = build_activation_layer(act_cfg)
-        self.fc2 = nn.Linear(hidden_dims, embed_dims)
-
-    @property
-    def halo(self) -> int | None:
-        """Rows above and below that a row depends on, or None for all."""
-        return reach(self.dwconv)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
-        x = linear(self.fc1, x)
-        if torch.is_grad_enabled():
-            x = conv_plus_input(self.dwconv, x)
-            return linear_of_gelu(
-                self.act, self.fc2, x, lambda y: linear(self.fc2, y)
-            )
-        return linear(self.fc2, conv_plus_input(self.dwconv, x, self.act))
 
 
 class SMTBlock(nn.Module):
@@ -279,8 +87,12 @@ class SMTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        x = run(self._mix, x, self.attn, self)
-        return run(self._feed_forward, x, self.mlp, self)
+        mix, feed_forward = self._mix, self._feed_forward
+        if fused.may_compute(self, x):
+            mix = partial(fused.mix, self)
+            feed_forward = partial(fused.feed_forward, self)
+        x = run(mix, x, self.attn, self)
+        return run(feed_forward, x, self.mlp, self)
 
     @property
     def is_row_wise(self) -> bool:
@@ -470,6 +282,14 @@ class SMT(FreezableBackbone):
             ValueError: The input has another shape.
         """
         checks.check_images(x, self.in_channels)
+        if is_transformed():
+            return self._compute(x)
+        with checked_once(self, x):
+            return self._compute(x)
+
+    def _compute(self, x: Tensor) -> tuple[Tensor, ...]:
+        if inferred_on_cpu(x):
+            keep_freed_memory()
         outs = []
         for i in range(self.num_stages):
             x = getattr(self, f'patch_embed{i + 1}')(x)

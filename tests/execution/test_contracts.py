@@ -14,7 +14,7 @@ from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize
 
 from mmsmt import SMT
-from mmsmt.execution import disabled, steps
+from mmsmt.execution import contracts, disabled, steps
 from mmsmt.models.smt import SMTBlock
 
 
@@ -154,6 +154,24 @@ def test_a_hook_changes_the_result(name):
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
             assert_near(model(images()), other(images()), 1e-4)
+
+
+def test_checks_of_a_pass_end_with_it():
+    model, x = make(), images()
+    layer = model.block1[0].mlp.fc1
+    with (
+        torch.no_grad(),
+        pytest.raises(KeyError),
+        contracts.checked_once(model, x),
+    ):
+        assert contracts.is_stock(layer) and contracts.inferred_on_cpu(x)
+        raise KeyError
+    layer.register_forward_hook(lambda *args: None)
+    assert not contracts.is_stock(layer) and not contracts.inferred_on_cpu(x)
+    with contracts.checked_once(model, x):
+        assert not contracts.is_stock(layer)
+        assert contracts.is_stock(model.block1[0].mlp.fc2)
+        assert not contracts.inferred_on_cpu(x)
 
 
 # What stands in for a layer --------------------------------------------------

@@ -55,23 +55,33 @@ def test_onednn_whatever_the_number_of_threads(model, threads, monkeypatch):
 
 @pytest.mark.skipif(not linear.HAS_ONEDNN, reason='no oneDNN')
 def test_mkl_where_it_is_as_fast(monkeypatch):
-    """Gradients, and few products at inference; ONNX gets convolutions."""
+    """Multiply by it; ONNX gets convolutions."""
     monkeypatch.setattr(linear, 'MKL_IS_SLOW', False)
-    layer, x = torch.nn.Linear(64, 256), torch.randn(1, 64, 64, 64)
-
-    def by_onednn(x: torch.Tensor) -> bool:
-        names = operators(lambda: linear.linear(layer, x))
-        return 'aten::mkldnn_convolution' in names
-
-    assert not by_onednn(x)
-    with torch.no_grad():
-        assert by_onednn(x)
-        assert not by_onednn(x[:, :, :31])
-        layer.requires_grad_(False)  # a trace takes constants alone
-        traced = torch.jit.trace(
-            lambda x: linear.linear(layer, x), x[:, :, :31]
-        )
+    layer, x = torch.nn.Linear(64, 256), torch.randn(1, 64, 31, 64)
+    names = operators(lambda: linear.linear(layer, x))
+    assert 'aten::mkldnn_convolution' not in names
+    layer.requires_grad_(False)  # a trace takes constants alone
+    traced = torch.jit.trace(lambda x: linear.linear(layer, x), x)
     assert 'aten::_convolution' in str(traced.inlined_graph)
+
+
+@pytest.mark.parametrize('affine', [True, False])
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_norms_are_folded(dtype, bias, affine):
+    """Also one in fp32 after a convolution in bf16."""
+    layer = torch.nn.Conv2d(8, 16, 3, bias=bias).to(dtype)
+    bn = torch.nn.BatchNorm2d(16, affine=affine)
+    bn(torch.randn(8, 16, 9, 9) * 3 + 1)
+    bn.eval()
+    x = torch.randn(2, 8, 9, 9).to(dtype)
+    with torch.no_grad():
+        expected = bn(layer(x).float())
+        out = conv.conv_bn(layer, bn, x)
+        assert out.dtype == dtype
+        assert close(
+            [out.float()], [expected], 1e-5 if dtype.itemsize == 4 else 0.05
+        )
 
 
 def test_only_the_image_and_the_outputs_are_copied(model):

@@ -16,7 +16,8 @@ from torch import nn
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from mmsmt import SMT
-from mmsmt.models.smt import MultiHeadSelfAttention, SMTBlock
+from mmsmt.models.branches import MultiHeadSelfAttention
+from mmsmt.models.smt import SMTBlock
 from mmsmt.models.state_dict import our_name
 
 SMALL_ARCH = dict(

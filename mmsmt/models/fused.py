@@ -1,0 +1,239 @@
+"""Compute a block at inference in fp32 on a CPU.
+
+The halves of a block are computed from the weights of their modules, without
+calling them: for a small map, calls and checks of each layer take as long as
+the computation, and fewer, fused operators do for larger ones too. Inside,
+maps are (B, H, W, C) tensors. Equation numbers are the paper's.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsmt.execution.contracts import are_stock
+from mmsmt.layers.attention import attend
+from mmsmt.layers.conv import (
+    fold,
+    is_depthwise,
+    is_local,
+    is_pointwise,
+)
+from mmsmt.layers.maps import LayerNorm2d, nchw, nhwc
+from mmsmt.layers.onednn import convolve, is_plain_inference, multiply
+
+from .branches import (
+    DetailSpecificFFN,
+    MultiHeadMixedConv,
+    MultiHeadSelfAttention,
+    ScaleAwareAggregation,
+    ScaleAwareModulation,
+)
+
+MAX_TOKENS = 1024
+"""Tokens up to which calling operators takes longer than zeros in kernels.
+
+Measured on an AMD EPYC (AVX2, two cores), torch 2.12.1, 2026-11-27."""
+
+
+def may_compute(block: Any, x: Tensor) -> bool:
+    """Check that :func:`mix` and :func:`feed_forward` compute a block.
+
+    True at inference in fp32 on a CPU for stock modules without hooks.
+
+    Args:
+        block (SMTBlock): The block.
+        x (Tensor): Its input, (B, C, H, W).
+    """
+    return (
+        is_plain_inference(x)
+        and are_stock(block)
+        and type(block.norm1) is type(block.norm2) is LayerNorm2d
+        and not block.drop_path.training
+        and _is_known_mixer(block.attn)
+        and _is_known_ffn(block.mlp)
+    )
+
+
+def mix(block: Any, x: Tensor) -> Tensor:
+    """Mix the tokens of a map, and add it to the result.
+
+    Args:
+        block (SMTBlock): The block.
+        x (Tensor): Its input, (B, C, H, W).
+
+    Returns:
+        Tensor: (B, C, H, W).
+    """
+    rows = nhwc(x).contiguous()
+    y = _normalize(block.norm1, rows)
+    is_sam = type(block.attn) is ScaleAwareModulation
+    y = _modulate(block.attn, y) if is_sam else _attend(block.attn, y)
+    return _add(rows, y, block.attn.proj, block.gamma_1)
+
+
+def feed_forward(block: Any, x: Tensor) -> Tensor:
+    """Compute ``x + fc2(act(h + dwconv(h)))`` with ``h = fc1(norm2(x))``.
+
+    Args:
+        block (SMTBlock): The block.
+        x (Tensor): (B, C, H, W).
+
+    Returns:
+        Tensor: (B, C, H, W).
+    """
+    rows, ffn = nhwc(x).contiguous(), block.mlp
+    y = multiply(_normalize(block.norm2, rows), *_weights(ffn.fc1))
+    weight, bias = _weights(ffn.dwconv)
+    weight = weight + _identity(weight.shape[3])
+    y = nhwc(convolve(nchw(y), weight, bias, ffn.dwconv.groups, ffn.act))
+    return _add(rows, y, ffn.fc2, block.gamma_2)
+
+
+def _modulate(sam: Any, x: Tensor) -> Tensor:
+    """Compute the modulated value (Eq. 1 to 3), before ``proj``."""
+    saa = sam.saa
+    if x.numel() <= MAX_TOKENS * x.shape[3]:
+        y = mix_heads(sam.s, sam.mhmc.convs, x)
+    else:
+        parts = zip(_parts(sam.s, sam.num_heads), sam.mhmc.convs)
+        y = torch.stack(
+            [_convolve(conv, multiply(x, *part)) for part, conv in parts], -1
+        ).flatten(3)
+    folded = isinstance(saa.bn, nn.Identity)
+    weight, bias = _weights(saa.intra) if folded else fold(saa.intra, saa.bn)
+    y = nhwc(convolve(nchw(y), weight, bias, saa.intra.groups, saa.act))
+    modulator = multiply(y, saa.inter.weight.flatten(1), saa.inter.bias)
+    return multiply(x, *_weights(sam.v), times=modulator)
+
+
+def mix_heads(layer: Any, convs: Iterable[Any], x: Tensor) -> Tensor:
+    """Compute the heads of a mixed convolution as one, and interleave them.
+
+    The rows of the layer are interleaved instead of its result, and kernels
+    are padded with zeros to the largest.
+
+    Args:
+        layer (nn.Linear): Its outputs are the heads, side by side.
+        convs (Iterable[nn.Conv2d]): A depth-wise convolution for each head.
+        x (Tensor): Input, (B, H, W, in_features).
+
+    Returns:
+        Tensor: (B, H, W, out_features): channel 0 of each head, channel 1 of
+        each, ...
+    """
+    convs = list(convs)
+    heads = len(convs)
+    size = max(conv.kernel_size[0] for conv in convs)
+    rows = layer.weight.view(heads, -1, layer.in_features)
+    rows = rows.transpose(0, 1).reshape(layer.weight.shape)
+    bias = layer.bias
+    if bias is not None:
+        bias = bias.view(heads, -1).t().flatten()
+    kernels = [
+        F.pad(conv.weight, [(size - conv.kernel_size[0]) // 2] * 4)
+        for conv in convs
+    ]
+    y = convolve(
+        nchw(multiply(x, rows, bias)),
+        torch.stack(kernels, dim=1).flatten(0, 1),
+        torch.stack([conv.bias for conv in convs], dim=1).flatten(),
+        len(rows),
+    )
+    return nhwc(y)
+
+
+def _attend(msa: Any, x: Tensor) -> Tensor:
+    """Compute self-attention and the convolution of V, before ``proj``."""
+    q = multiply(x, *_weights(msa.q))
+    k, v = (multiply(x, *part) for part in _parts(msa.kv, 2))
+    sizes = (msa.num_heads, q.shape[3] // msa.num_heads)
+    heads = (y.flatten(1, 2).unflatten(2, sizes) for y in (q, k, v))
+    out = attend(*(y.transpose(1, 2) for y in heads))
+    out = out.transpose(1, 2).reshape(q.shape)
+    # A sum within the convolution takes oneDNN twice as long.
+    return _convolve(msa.local_conv, v).add_(out)
+
+
+def _normalize(norm: Any, x: Tensor) -> Tensor:
+    return F.layer_norm(
+        x, norm.normalized_shape, norm.weight, norm.bias, norm.eps
+    )
+
+
+def _add(x: Tensor, y: Tensor, layer: Any, gamma: Tensor | None) -> Tensor:
+    """Add the result of the last linear layer, scaled, to (B, H, W, C)."""
+    if gamma is None:
+        return nchw(multiply(y, *_weights(layer), plus=x))
+    return nchw(multiply(y, *_weights(layer)).mul_(gamma).add_(x))
+
+
+def _convolve(conv: Any, x: Tensor) -> Tensor:
+    return nhwc(convolve(nchw(x), *_weights(conv), conv.groups))
+
+
+def _weights(layer: Any) -> tuple[Tensor, Tensor | None]:
+    return layer.weight, layer.bias
+
+
+def _parts(layer: Any, parts: int) -> list[tuple[Tensor, Tensor | None]]:
+    """Split the weights of a linear layer, so that each result is dense."""
+    weights = layer.weight.chunk(parts)
+    if layer.bias is None:
+        return [(weight, None) for weight in weights]
+    return list(zip(weights, layer.bias.chunk(parts)))
+
+
+@lru_cache
+def _identity(size: int) -> Tensor:
+    """Return the depth-wise kernel (1, 1, size, size) that copies a map."""
+    with torch.inference_mode(False):
+        one = torch.ones(1, 1, 1, 1, dtype=torch.float32, device='cpu')
+        return F.pad(one, [size // 2] * 4)
+
+
+def _is_known_mixer(mixer: Any) -> bool:
+    if type(mixer) is MultiHeadSelfAttention:
+        return _are_linear(mixer.q, mixer.kv, mixer.proj) and _are_depthwise(
+            [mixer.local_conv]
+        )
+    if type(mixer) is not ScaleAwareModulation:
+        return False
+    mhmc, saa = mixer.mhmc, mixer.saa
+    return (
+        type(mhmc) is MultiHeadMixedConv
+        and type(saa) is ScaleAwareAggregation
+        and _are_linear(mixer.s, mixer.v, mixer.proj)
+        and _are_depthwise(mhmc.convs)
+        and all(conv.bias is not None for conv in mhmc.convs)
+        and is_pointwise(saa.intra)
+        and is_local(saa.bn)
+        and is_pointwise(saa.inter)
+        and saa.inter.groups == 1
+        and _are_fp32([saa.intra, saa.inter])
+    )
+
+
+def _is_known_ffn(ffn: Any) -> bool:
+    return (
+        type(ffn) is DetailSpecificFFN
+        and _are_linear(ffn.fc1, ffn.fc2)
+        and _are_depthwise([ffn.dwconv])
+    )
+
+
+def _are_linear(*layers: Any) -> bool:
+    return all(type(layer) is nn.Linear for layer in layers) and _are_fp32(
+        layers
+    )
+
+
+def _are_depthwise(convs: Iterable[Any]) -> bool:
+    return all(map(is_depthwise, convs)) and _are_fp32(convs)
+
+
+def _are_fp32(layers: Iterable[Any]) -> bool:
+    return all(layer.weight.dtype == torch.float32 for layer in layers)
