@@ -39,9 +39,10 @@ _pass = _Pass()
 def checked_once(model: nn.Module, x: Tensor) -> Iterator[None]:
     """Check all modules of a model once for a pass, not each in each call.
 
-    Small maps take less time to compute than checks of each layer. Inside the
-    ``with`` block :func:`is_stock` and :func:`inferred_on_cpu` answer for the
-    modules of the model, and for maps computed from ``x``.
+    Small maps take less time to compute than checks of each layer. If all
+    modules are stock, no other code runs between them: inside the ``with``
+    block :func:`is_stock` then holds for all, and :func:`inferred_on_cpu` is
+    that of ``x``. Otherwise both check each call.
 
     Not for use while :func:`is_transformed`.
 
@@ -54,7 +55,7 @@ def checked_once(model: nn.Module, x: Tensor) -> Iterator[None]:
     _pass.stock = _pass.inferred = False
     try:
         _pass.stock = all(map(is_stock, _descendants(model)))
-        _pass.inferred = inferred_on_cpu(x)
+        _pass.inferred = _pass.stock and inferred_on_cpu(x)
         yield
     finally:
         _pass.stock, _pass.inferred = before
@@ -94,9 +95,9 @@ def is_stock(module: nn.Module) -> bool:
     """Check that a call of a module runs only its stock class's forward.
 
     False for a module with a hook of any kind (forward, backward, pre,
-    global), a parametrization or a wrapper (both change the class), a replaced
-    ``forward``, or a weight that is not a plain tensor (torchao's), and while
-    fast paths are turned off.
+    global), a parametrization or a wrapper (both change the class), a
+    ``forward`` that is replaced or compiled, or a weight that is not a plain
+    tensor (torchao's), and while fast paths are turned off.
     """
     return _pass.stock or (
         enabled()
@@ -115,6 +116,7 @@ def is_stock(module: nn.Module) -> bool:
             or (
                 type(module).__module__.startswith(_STOCK)
                 and 'forward' not in module.__dict__
+                and module.__dict__.get('_compiled_call_impl') is None
             )
         )
         and all(

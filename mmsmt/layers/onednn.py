@@ -44,11 +44,15 @@ def autocast_on_cpu() -> bool:
 
 
 def is_plain_inference(x: Tensor) -> bool:
-    """Check for eager inference on a CPU in fp32, without autocast."""
+    """Check for eager inference on a CPU in fp32, with oneDNN if it is there.
+
+    False under autocast and ``torch.backends.mkldnn.flags(enabled=False)``.
+    """
     return (
         x.dtype == torch.float32
         and inferred_on_cpu(x)
         and not autocast_on_cpu()
+        and torch._C._get_mkldnn_enabled()
     )
 
 
@@ -82,6 +86,7 @@ def multiply(
     many = HAS_ONEDNN and x.numel() >= MANY * x.shape[3]
     if many and HAS_FUSED:
         fused = torch.ops.mkldnn._linear_pointwise
+        bias = _dense(bias)
         if other is None:
             return fused.default(x, weight, bias, 'none', [], None)
         name = 'add' if times is None else 'mul'
@@ -130,10 +135,16 @@ def convolve(
     name = ('none', None) if act is None else fused_name(act)
     if HAS_FUSED and name:
         return torch.ops.mkldnn._convolution_pointwise.default(
-            *(x, weight, bias, [size // 2] * 2, [1, 1], [1, 1], groups),
+            *(x, weight, _dense(bias)),
+            *([size // 2] * 2, [1, 1], [1, 1], groups),
             *(name[0], [], name[1]),
         )
     # As in `pointwise`.
     dilation = 2 if size == 1 else 1
     y = F.conv2d(x, weight, bias, 1, size // 2, dilation, groups)
     return y if act is None else act(y)
+
+
+def _dense(bias: Tensor | None) -> Tensor | None:
+    """Return a copy of a strided bias, of which oneDNN ignores the strides."""
+    return bias if bias is None else bias.contiguous()

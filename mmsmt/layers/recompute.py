@@ -25,11 +25,12 @@ which the system clears. Measured on an AMD EPYC (AVX2, two cores), torch
 def linear_of_gelu(
     act: Any, layer: Any, x: Tensor, call: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Compute ``call(act(x))`` of a map, where gradients are recorded.
+    """Compute ``call(act(x))`` of a map.
 
     A linear layer keeps its input for the gradient of its weights, and GELU
-    its own. On a CPU, if both are stock and the map is :data:`LARGE`, only the
-    latter is kept, and GELU is computed again in the backward pass.
+    its own. Where gradients are recorded on a CPU, both are stock and the map
+    is :data:`LARGE`, only the latter is kept, and GELU is computed again in
+    the backward pass.
 
     Args:
         act (nn.Module): The activation.

@@ -1,6 +1,6 @@
-"""Compute a block at inference in fp32 on a CPU.
+"""Compute the halves of a block at inference in fp32 on a CPU.
 
-The halves of a block are computed from the weights of their modules, without
+A half of stock modules without hooks is computed from their weights, without
 calling them: for a small map, calls and checks of each layer take as long as
 the computation, and fewer, fused operators do for larger ones too. Inside,
 maps are (B, H, W, C) tensors. Equation numbers are the paper's.
@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmsmt.execution.contracts import are_stock
+from mmsmt.execution.contracts import are_stock, is_stock
 from mmsmt.layers.attention import attend
 from mmsmt.layers.conv import (
     fold,
@@ -38,23 +39,48 @@ MAX_TOKENS = 1024
 
 Measured on an AMD EPYC (AVX2, two cores), torch 2.12.1, 2026-11-27."""
 
+_FORWARDS = [
+    (kind, kind.forward)
+    for kind in (
+        LayerNorm2d,
+        ScaleAwareModulation,
+        MultiHeadMixedConv,
+        ScaleAwareAggregation,
+        MultiHeadSelfAttention,
+        DetailSpecificFFN,
+    )
+]
+"""Classes whose ``forward`` is computed here, unless it has been replaced."""
 
-def may_compute(block: Any, x: Tensor) -> bool:
-    """Check that :func:`mix` and :func:`feed_forward` compute a block.
 
-    True at inference in fp32 on a CPU for stock modules without hooks.
+def may_mix(block: Any, x: Tensor) -> bool:
+    """Check that :func:`mix` computes the first half of a block.
 
     Args:
         block (SMTBlock): The block.
         x (Tensor): Its input, (B, C, H, W).
     """
     return (
-        is_plain_inference(x)
-        and are_stock(block)
-        and type(block.norm1) is type(block.norm2) is LayerNorm2d
-        and not block.drop_path.training
+        _may_add(block, block.norm1, x)
+        and are_stock(block.attn)
         and _is_known_mixer(block.attn)
-        and _is_known_ffn(block.mlp)
+    )
+
+
+def may_feed_forward(block: Any, x: Tensor) -> bool:
+    """Check that :func:`feed_forward` computes the second half of a block.
+
+    Args:
+        block (SMTBlock): The block.
+        x (Tensor): (B, C, H, W).
+    """
+    ffn = block.mlp
+    return (
+        _may_add(block, block.norm2, x)
+        and type(ffn) is DetailSpecificFFN
+        and are_stock(ffn)
+        and _are_linear(ffn.fc1, ffn.fc2)
+        and _are_depthwise([ffn.dwconv])
     )
 
 
@@ -195,20 +221,34 @@ def _identity(size: int) -> Tensor:
         return F.pad(one, [size // 2] * 4)
 
 
+def _may_add(block: Any, norm: Any, x: Tensor) -> bool:
+    """Check the input, what is before a branch, and what is after it."""
+    drop_path = block.drop_path
+    return (
+        is_plain_inference(x)
+        and type(norm) is LayerNorm2d
+        and is_stock(norm)
+        and type(drop_path) in (nn.Identity, DropPath)
+        and not drop_path.training
+        and is_stock(drop_path)
+        and all(kind.forward is forward for kind, forward in _FORWARDS)
+    )
+
+
 def _is_known_mixer(mixer: Any) -> bool:
     if type(mixer) is MultiHeadSelfAttention:
-        return _are_linear(mixer.q, mixer.kv, mixer.proj) and _are_depthwise(
-            [mixer.local_conv]
-        )
+        linear = _are_linear(mixer.q, mixer.kv, mixer.proj)
+        return linear and _are_depthwise([mixer.local_conv])
     if type(mixer) is not ScaleAwareModulation:
         return False
-    mhmc, saa = mixer.mhmc, mixer.saa
+    mhmc: Any = mixer.mhmc
+    saa: Any = mixer.saa
     return (
         type(mhmc) is MultiHeadMixedConv
         and type(saa) is ScaleAwareAggregation
         and _are_linear(mixer.s, mixer.v, mixer.proj)
         and _are_depthwise(mhmc.convs)
-        and all(conv.bias is not None for conv in mhmc.convs)
+        and _are_heads(mhmc.convs, mixer.s.out_features, mixer.num_heads)
         and is_pointwise(saa.intra)
         and is_local(saa.bn)
         and is_pointwise(saa.inter)
@@ -217,12 +257,9 @@ def _is_known_mixer(mixer: Any) -> bool:
     )
 
 
-def _is_known_ffn(ffn: Any) -> bool:
-    return (
-        type(ffn) is DetailSpecificFFN
-        and _are_linear(ffn.fc1, ffn.fc2)
-        and _are_depthwise([ffn.dwconv])
-    )
+def _are_heads(convs: Iterable[Any], width: int, heads: int) -> bool:
+    sizes = [conv.in_channels for conv in convs if conv.bias is not None]
+    return width % heads == 0 and sizes == [width // heads] * heads
 
 
 def _are_linear(*layers: Any) -> bool:

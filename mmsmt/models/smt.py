@@ -88,10 +88,11 @@ class SMTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
         mix, feed_forward = self._mix, self._feed_forward
-        if fused.may_compute(self, x):
+        if fused.may_mix(self, x):
             mix = partial(fused.mix, self)
-            feed_forward = partial(fused.feed_forward, self)
         x = run(mix, x, self.attn, self)
+        if fused.may_feed_forward(self, x):
+            feed_forward = partial(fused.feed_forward, self)
         return run(feed_forward, x, self.mlp, self)
 
     @property

@@ -166,6 +166,10 @@ def test_checks_of_a_pass_end_with_it():
     ):
         assert contracts.is_stock(layer) and contracts.inferred_on_cpu(x)
         raise KeyError
+    if hasattr(layer, 'compile'):  # from torch 2.2 on
+        layer.compile(backend='eager')
+        assert not contracts.is_stock(layer)
+        layer._compiled_call_impl = None
     layer.register_forward_hook(lambda *args: None)
     assert not contracts.is_stock(layer) and not contracts.inferred_on_cpu(x)
     with contracts.checked_once(model, x):

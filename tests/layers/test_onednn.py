@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.compare import close, operators
 from torch import nn
 
@@ -41,6 +42,21 @@ def test_multiply(many, shape, bias, fused, monkeypatch):
     if not fused and onednn.HAS_ONEDNN:
         by_onednn = 'aten::mkldnn_convolution' in names
         assert by_onednn == (many == 1 and x.numel() > 20480)
+
+
+def test_strided_weights(fused):
+    """Read weights and biases that are columns of others."""
+    table = torch.randn(32, 48 * 2 + 1)
+    weight, bias = table[:, 1::2], table[:, 0]
+    x = torch.randn(1, 32, 64, 48)
+    with torch.no_grad():
+        out = onednn.multiply(x, weight, bias)
+        assert close([out], [F.linear(x, weight, bias)])
+        kernels = table[:, : 9 * 2 : 2].unflatten(1, (1, 3, 3))
+        x = torch.randn(1, 32, 9, 8).to(memory_format=torch.channels_last)
+        out = onednn.convolve(x, kernels, bias, 32)
+        expected = F.conv2d(x, kernels, bias, padding=1, groups=32)
+        assert close([out], [expected])
 
 
 @pytest.mark.parametrize('act', [None, nn.GELU(), nn.SiLU()], ids=str)

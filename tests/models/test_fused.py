@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.utils import fuse_conv_bn
 from support.compare import close, operators
 from support.small import make
@@ -17,6 +18,7 @@ from mmsmt.execution import disabled
 from mmsmt.layers import onednn
 from mmsmt.layers.maps import interleave
 from mmsmt.models import fused
+from mmsmt.models.branches import MultiHeadSelfAttention
 from mmsmt.models.smt import SMTBlock
 
 
@@ -33,7 +35,15 @@ def block_of(name: str, **options: object) -> SMTBlock:
             nn.init.normal_(module.running_mean)
         elif isinstance(module, nn.LayerNorm):
             nn.init.uniform_(module.weight, 0.5, 2)
+    block.embed_dims = block.norm1.normalized_shape[0]
     return block
+
+
+def halves(block: SMTBlock, dtype: torch.dtype = torch.float32) -> str:
+    """Name the halves of a block that are computed from its weights."""
+    x = image(1, block.embed_dims, 9, 8).to(dtype)
+    mixes = 'mix ' if fused.may_mix(block, x) else ''
+    return mixes + ('ffn' if fused.may_feed_forward(block, x) else '')
 
 
 @pytest.mark.parametrize('many', [1, 10**6])
@@ -45,14 +55,14 @@ def test_blocks(name, options, at_once, many, monkeypatch):
     monkeypatch.setattr(onednn, 'MANY', many)
     monkeypatch.setattr(fused, 'MAX_TOKENS', 1000 if at_once else 0)
     block = block_of(name, **options)
-    dims = block.norm1.normalized_shape[0]
+    dims = block.embed_dims
     for x in (image(2, dims, 9, 8), torch.randn(2, dims, 9, 8)):
         before = x.clone()
         with torch.no_grad():
-            assert fused.may_compute(block, x)
+            assert halves(block) == 'mix ffn'
             out = block(x)
             with disabled():
-                assert not fused.may_compute(block, x)
+                assert halves(block) == ''
                 assert close([out], [block(x)])
         assert torch.equal(x, before)
 
@@ -65,10 +75,10 @@ def test_layers_without_biases():
                 module.bias = None
         if name == 'block3.1':
             block.attn.local_conv.bias = block.mlp.dwconv.bias = None
-        x = image(1, block.norm1.normalized_shape[0], 9, 8)
+        x = image(1, block.embed_dims, 9, 8)
         before = x.clone()
         with torch.no_grad():
-            assert fused.may_compute(block, x)
+            assert halves(block) == 'mix ffn'
             out = block(x)
             assert torch.equal(x, before)
             with disabled():
@@ -78,12 +88,12 @@ def test_layers_without_biases():
 def test_norms_that_are_folded_already():
     """By ``fuse_conv_bn`` of mmcv, which leaves an identity."""
     block = block_of('block1.0')
-    x = image(1, block.norm1.normalized_shape[0], 9, 8)
+    x = image(1, block.embed_dims, 9, 8)
     with torch.no_grad():
         expected = block(x)
         fuse_conv_bn(block)
         assert type(block.attn.saa.bn) is nn.Identity
-        assert fused.may_compute(block, x)
+        assert halves(block) == 'mix ffn'
         assert close([block(x)], [expected])
 
 
@@ -92,63 +102,102 @@ def test_activations():
     for act in (nn.GELU('tanh'), nn.ReLU(), nn.SiLU()):
         block = block_of('block1.0')
         block.mlp.act = block.attn.saa.act = act
-        x = image(1, block.norm1.normalized_shape[0], 9, 8)
+        x = image(1, block.embed_dims, 9, 8)
         with torch.no_grad():
-            assert fused.may_compute(block, x)
+            assert halves(block) == 'mix ffn'
             out = block(x)
             with disabled():
                 assert close([out], [block(x)])
 
 
-def test_which_blocks_are_computed():
-    """Call modules for gradients, other types, and what is not stock."""
-    sam, msa = block_of('block1.0'), block_of('block3.1')
-    dims = {b: b.norm1.normalized_shape[0] for b in (sam, msa)}
-
-    def computes(block: SMTBlock, dtype: torch.dtype = torch.float32) -> bool:
-        x = image(1, dims[block], 9, 8).to(dtype)
-        return fused.may_compute(block, x)
-
-    for block in (sam, msa):
-        assert not computes(block)
+def test_when_modules_are_called():
+    """With gradients, in other types, without oneDNN, and with hooks."""
+    for block in (block_of('block1.0'), block_of('block3.1')):
+        assert halves(block) == ''
         with torch.no_grad():
-            assert computes(block)
-            assert not computes(block, torch.float64)
+            assert halves(block) == 'mix ffn'
+            assert halves(block, torch.float64) == ''
             with torch.autocast('cpu', torch.bfloat16):
-                assert not computes(block)
+                assert halves(block) == ''
+            with torch.backends.mkldnn.flags(enabled=False):
+                assert halves(block) == ''
             for name, module in block.named_modules():
-                if isinstance(module, nn.ModuleList):
+                if not name or isinstance(module, nn.ModuleList):
                     continue
+                part = name.split('.')[0]
+                left = dict(norm1='ffn', attn='ffn', drop_path='')
                 handle = module.register_forward_hook(lambda *args: None)
-                assert not computes(block), name
+                assert halves(block) == left.get(part, 'mix '), name
                 handle.remove()
-                assert computes(block), name
-    changes = [
-        (sam.attn.saa.bn, 'training', True),
-        (sam.attn.saa.inter, 'groups', 2),
-        (sam.attn.saa.intra, 'stride', (2, 2)),
-        (sam.attn.mhmc.convs[1], 'padding', 'same'),
-        (sam.attn.mhmc.convs[0], 'bias', None),
-        (sam.mlp.dwconv, 'dilation', (2, 2)),
-        (sam.mlp.dwconv, 'padding_mode', 'reflect'),
-        (sam, 'norm2', nn.GroupNorm(2, dims[sam])),
-        (sam, 'attn', nn.Identity()),
-        (sam.attn, 'saa', nn.Identity()),
-        (sam.attn, 'mhmc', nn.Identity()),
-        (sam.attn, 'v', nn.Identity()),
-        (sam.mlp, 'fc1', nn.Linear(dims[sam], 8).half()),
-        (sam, 'mlp', nn.Identity()),
-        (sam, 'drop_path', nn.Dropout().train()),
-        (msa.attn, 'local_conv', nn.Identity()),
-        (msa.attn, 'kv', nn.Identity()),
-    ]
+                assert halves(block) == 'mix ffn', name
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'left'),
+    [
+        ('norm1', nn.GroupNorm(2, 32), 'ffn'),
+        ('norm2', nn.GroupNorm(2, 32), 'mix '),
+        ('attn', nn.Identity(), 'ffn'),
+        ('attn.saa', nn.Identity(), 'ffn'),
+        ('attn.saa.bn.training', True, 'ffn'),
+        ('attn.saa.inter.groups', 2, 'ffn'),
+        ('attn.saa.intra.stride', (2, 2), 'ffn'),
+        ('attn.mhmc', nn.Identity(), 'ffn'),
+        ('attn.mhmc.convs', nn.ModuleList(), 'ffn'),
+        ('attn.mhmc.convs.1.padding', 'same', 'ffn'),
+        ('attn.mhmc.convs.0.bias', None, 'ffn'),
+        ('attn.v', nn.Identity(), 'ffn'),
+        ('attn.s', nn.Linear(32, 8), 'ffn'),
+        ('mlp', nn.Identity(), 'mix '),
+        ('mlp.fc1', nn.Linear(32, 8).half(), 'mix '),
+        ('mlp.dwconv.dilation', (2, 2), 'mix '),
+        ('mlp.dwconv.padding_mode', 'reflect', 'mix '),
+        ('drop_path', nn.Dropout().eval(), ''),
+        ('drop_path', DropPath().train(), ''),
+        ('drop_path', DropPath().eval(), 'mix ffn'),
+    ],
+)
+def test_what_is_not_known_is_called(name, value, left):
+    block = block_of('block1.0')
+    parent, _, last = name.rpartition('.')
+    setattr(block.get_submodule(parent), last, value)
     with torch.no_grad():
-        for module, name, value in changes:
-            before = getattr(module, name)
-            setattr(module, name, value)
-            assert not (computes(sam) and computes(msa)), name
-            setattr(module, name, before)
-            assert computes(sam) and computes(msa), name
+        assert halves(block) == left
+
+
+def test_attention_that_is_replaced(monkeypatch):
+    """For one block, and for the class."""
+    block = block_of('block3.1')
+    with torch.no_grad():
+        for name in ('local_conv', 'kv', 'proj'):
+            before = getattr(block.attn, name)
+            setattr(block.attn, name, nn.Identity())
+            assert halves(block) == 'ffn', name
+            setattr(block.attn, name, before)
+        assert halves(block) == 'mix ffn'
+        monkeypatch.setattr(MultiHeadSelfAttention, 'forward', lambda s, x: x)
+        assert halves(block) == ''
+
+
+def test_code_between_modules():
+    """Obey a module that turns gradients on."""
+
+    class Tuned(nn.Module):
+        def __init__(self, block: SMTBlock) -> None:
+            super().__init__()
+            self.block = block
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.enable_grad():
+                self.out = self.block(x)
+            return self.out
+
+    model = make()
+    tuned = model.block4[-1] = Tuned(model.block4[-1])
+    with torch.no_grad():
+        model(torch.randn(1, 3, 64, 64))
+    tuned.out.square().sum().backward()
+    assert tuned.block.mlp.fc1.weight.grad.abs().sum() > 0
 
 
 def test_one_watched_module_among_many():
@@ -224,6 +273,7 @@ def test_replaced_parts_are_called():
 
 def test_fake_tensors_do_not_stay():
     model, x = make(out_indices=(0,)), torch.randn(1, 3, 64, 64)
+    fused._identity.cache_clear()
     with torch.no_grad():
         make_fx(
             lambda x: model(x)[0],
