@@ -26,7 +26,7 @@ is_compiling = (torch._utils if _OLD_COMPILER else torch.compiler).is_compiling
 
 
 class _Pass(threading.local):
-    """What was checked once for the pass that runs in this thread."""
+    """Record the checks of the pass that runs in this thread."""
 
     stock = False
     inferred = False
@@ -54,21 +54,11 @@ def checked_once(model: nn.Module, x: Tensor) -> Iterator[None]:
     before = _pass.stock, _pass.inferred
     _pass.stock = _pass.inferred = False
     try:
-        _pass.stock = all(map(is_stock, _descendants(model)))
+        _pass.stock = all(map(are_stock, model.children()))
         _pass.inferred = _pass.stock and inferred_on_cpu(x)
         yield
     finally:
         _pass.stock, _pass.inferred = before
-
-
-def _descendants(module: nn.Module) -> Iterator[nn.Module]:
-    """Walk over the modules within one, in half the time of ``modules()``."""
-    waiting = [module]
-    while waiting:
-        modules = waiting.pop()._modules.values()
-        children = [module for module in modules if module is not None]
-        yield from children
-        waiting += children
 
 
 @contextmanager

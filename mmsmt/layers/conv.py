@@ -75,7 +75,7 @@ def conv_plus_input(conv: Any, x: Tensor) -> Tensor:
         Tensor: (B, C, H, W).
     """
     if _adds_by_kernel(conv, x):
-        weight = conv.weight + _identity(conv.weight)
+        weight = conv.weight + identity_kernel(conv.weight)
         return _convolve(conv, weight, conv.bias, x)
     out = conv(x)
     # Adding to a view would trigger CopySlices in autograd. The addition is
@@ -100,6 +100,18 @@ def fold(conv: Any, bn: Any) -> tuple[Tensor, Tensor]:
         bias += bn.bias
     weight = conv.weight * scale[:, None, None, None]
     return weight.to(conv.weight.dtype), bias.to(conv.weight.dtype)
+
+
+def identity_kernel(weight: Tensor) -> Tensor:
+    """Make the depth-wise kernel that copies a map.
+
+    Args:
+        weight (Tensor): Kernel of the size, type and device to make.
+
+    Returns:
+        Tensor: (1, 1, size, size).
+    """
+    return F.pad(weight.new_ones(1, 1, 1, 1), [weight.shape[-1] // 2] * 4)
 
 
 def is_plain_conv(conv: nn.Module) -> bool:
@@ -142,11 +154,6 @@ def _adds_by_kernel(conv: nn.Module, x: Tensor) -> bool:
         and not (autocast_on_cpu() or is_compiling() or torch.jit.is_tracing())
         and is_depthwise(conv)
     )
-
-
-def _identity(weight: Tensor) -> Tensor:
-    """Return the depth-wise kernel (1, 1, size, size) that copies a map."""
-    return F.pad(weight.new_ones(1, 1, 1, 1), [weight.shape[-1] // 2] * 4)
 
 
 def _convolve(conv: Any, weight: Tensor, bias: Any, x: Tensor) -> Tensor:

@@ -119,11 +119,18 @@ def linear_parts(layer: nn.Module, x: Tensor, parts: int) -> list[Tensor]:
     if on_gpu(x) or type(layer) is not nn.Linear or not is_stock(layer):
         y = nchw(layer(nhwc(x)))
         return [y[:, part] for part in _slices(y.shape[1], parts)]
-    slices = _slices(layer.out_features, parts)
-    weights = [layer.weight[part] for part in slices]
-    bias = layer.bias
-    biases = [bias if bias is None else bias[part] for part in slices]
-    return [apply_linear(x, w, b) for w, b in zip(weights, biases)]
+    return [apply_linear(x, *part) for part in split_weights(layer, parts)]
+
+
+def split_weights(
+    layer: nn.Linear, parts: int
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Split the rows of a linear layer: a weight and a bias for each part."""
+    weight, bias = layer.weight, layer.bias
+    return [
+        (weight[part], bias if bias is None else bias[part])
+        for part in _slices(layer.out_features, parts)
+    ]
 
 
 def _slices(size: int, parts: int) -> list[slice]:

@@ -19,10 +19,12 @@ from mmsmt.execution.contracts import are_stock, is_stock
 from mmsmt.layers.attention import attend
 from mmsmt.layers.conv import (
     fold,
+    identity_kernel,
     is_depthwise,
     is_local,
     is_pointwise,
 )
+from mmsmt.layers.linear import split_weights
 from mmsmt.layers.maps import LayerNorm2d, nchw, nhwc
 from mmsmt.layers.onednn import convolve, is_plain_inference, multiply
 
@@ -125,7 +127,7 @@ def _modulate(sam: Any, x: Tensor) -> Tensor:
     if x.numel() <= MAX_TOKENS * x.shape[3]:
         y = mix_heads(sam.s, sam.mhmc.convs, x)
     else:
-        parts = zip(_parts(sam.s, sam.num_heads), sam.mhmc.convs)
+        parts = zip(split_weights(sam.s, sam.num_heads), sam.mhmc.convs)
         y = torch.stack(
             [_convolve(conv, multiply(x, *part)) for part, conv in parts], -1
         ).flatten(3)
@@ -175,7 +177,7 @@ def mix_heads(layer: Any, convs: Iterable[Any], x: Tensor) -> Tensor:
 def _attend(msa: Any, x: Tensor) -> Tensor:
     """Compute self-attention and the convolution of V, before ``proj``."""
     q = multiply(x, *_weights(msa.q))
-    k, v = (multiply(x, *part) for part in _parts(msa.kv, 2))
+    k, v = (multiply(x, *part) for part in split_weights(msa.kv, 2))
     sizes = (msa.num_heads, q.shape[3] // msa.num_heads)
     heads = (y.flatten(1, 2).unflatten(2, sizes) for y in (q, k, v))
     out = attend(*(y.transpose(1, 2) for y in heads))
@@ -205,20 +207,13 @@ def _weights(layer: Any) -> tuple[Tensor, Tensor | None]:
     return layer.weight, layer.bias
 
 
-def _parts(layer: Any, parts: int) -> list[tuple[Tensor, Tensor | None]]:
-    """Split the weights of a linear layer, so that each result is dense."""
-    weights = layer.weight.chunk(parts)
-    if layer.bias is None:
-        return [(weight, None) for weight in weights]
-    return list(zip(weights, layer.bias.chunk(parts)))
-
-
 @lru_cache
 def _identity(size: int) -> Tensor:
-    """Return the depth-wise kernel (1, 1, size, size) that copies a map."""
+    """Keep a kernel of :func:`identity_kernel` for each size."""
     with torch.inference_mode(False):
-        one = torch.ones(1, 1, 1, 1, dtype=torch.float32, device='cpu')
-        return F.pad(one, [size // 2] * 4)
+        return identity_kernel(
+            torch.empty(1, 1, size, size, device='cpu', dtype=torch.float32)
+        )
 
 
 def _may_add(block: Any, norm: Any, x: Tensor) -> bool:
