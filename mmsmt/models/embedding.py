@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmsmt.execution import run
 from mmsmt.execution.contracts import is_stock
-from mmsmt.layers.conv import conv_bn
+from mmsmt.layers.conv import conv_bn, is_local, is_plain_conv
 from mmsmt.layers.maps import LayerNorm2d
 
 ConfigType = dict[str, Any]
@@ -26,7 +26,10 @@ class Stem(nn.Module):
         with_cp (bool): Recompute the stem in the backward pass.
     """
 
-    halo = None  # never computed in bands
+    stride = 4
+    band_bytes = 16 * 2**20
+    """Bytes of the map between the convolutions in a band: a map of the size
+    that :mod:`mmsmt.execution.memory` keeps takes no longer than bands."""
 
     def __init__(
         self,
@@ -49,6 +52,31 @@ class Stem(nn.Module):
         self.bn = build_norm_layer(norm_cfg, embed_dims)[1]
         self.conv2 = nn.Conv2d(embed_dims, embed_dims, 2, stride=2)
         self.norm = LayerNorm2d(embed_dims, eps=1e-5)
+
+    @property
+    def halo(self) -> int | None:
+        """Rows of the result next to one on whose input it depends."""
+        conv, pool = self.conv1, self.conv2
+        known = (
+            is_plain_conv(conv)
+            and is_plain_conv(pool)
+            and conv.stride == pool.stride == pool.kernel_size == (2, 2)
+            and conv.dilation == pool.dilation == (1, 1)
+            and pool.padding == (0, 0)
+            # A row depends on four rows of the image, and ``padding`` rows
+            # above and below them.
+            and conv.kernel_size[0] == 2 * conv.padding[0] + 1 <= 9
+        )
+        return 1 if known else None
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Return whether the norms take each position alone."""
+        return is_local(self.bn) and type(self.norm) is LayerNorm2d
+
+    def height_of(self, height: int) -> int:
+        """Return the height of the map of an image."""
+        return (height + 1) // 2 // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed (B, in_channels, H, W) as (B, C, ceil(H / 2) // 2, ...)."""

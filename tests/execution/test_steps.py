@@ -13,12 +13,19 @@ from support.small import make
 from mmsmt import SMT
 from mmsmt.execution import steps
 from mmsmt.execution.contracts import disabled
+from mmsmt.models.embedding import Stem
 from mmsmt.models.smt import SMTBlock
 
 
 @pytest.fixture(scope='module')
 def model() -> SMT:
     return make()
+
+
+def limit(monkeypatch, kilobytes: int = 1) -> None:
+    """Compute stem and blocks in bands of this size."""
+    monkeypatch.setattr(steps, 'BAND_BYTES', kilobytes * 1024)
+    monkeypatch.setattr(Stem, 'band_bytes', kilobytes * 1024)
 
 
 @pytest.mark.parametrize('shape', [(1, 3, 101, 67), (5, 3, 64, 96)])
@@ -28,24 +35,41 @@ def test_bands_change_nothing(model, monkeypatch, shape, kilobytes):
     model = copy.deepcopy(model).double()
     images = torch.randn(shape).double()
     references = [out.detach() for out in model(images)]  # autograd: whole
-    bands = []
-    mix = SMTBlock._mix
+    bands, parts = [], []
+    mix, embed = SMTBlock._mix, Stem._embed
     monkeypatch.setattr(
         SMTBlock,
         '_mix',
         lambda self, x: bands.append(x.shape) or mix(self, x),
     )
-    monkeypatch.setattr(steps, 'BAND_BYTES', kilobytes * 1024)
+    monkeypatch.setattr(
+        Stem, '_embed', lambda self, x: parts.append(x) or embed(self, x)
+    )
+    limit(monkeypatch, kilobytes)
     with torch.no_grad():
         outs = model(images)
     assert close(outs, references, 1e-12)
     assert len(bands) > 5
+    assert len(parts) > 1
+
+
+@pytest.mark.parametrize('kernel_size', [3, 7])
+@pytest.mark.parametrize('height', [96, 97, 98, 99])
+def test_stem_in_bands(monkeypatch, kernel_size, height):
+    """Heights of each remainder by its stride, padding of 1 and 3 rows."""
+    stem = Stem(3, 8, kernel_size, dict(type='BN'), with_cp=False).eval()
+    images = torch.randn(2, 3, height, 40)
+    with torch.no_grad():
+        reference = stem(images)
+        for kilobytes in (1, 8):
+            limit(monkeypatch, kilobytes)
+            assert torch.equal(stem(images), reference)
 
 
 @pytest.mark.parametrize('name', ['tiny', 'large-22k'])
 def test_golden_in_bands(monkeypatch, name):
     """The second has LayerScale."""
-    monkeypatch.setattr(steps, 'BAND_BYTES', 200 * 1024)
+    limit(monkeypatch, 200)
     case = golden.case(name)
     model = SMT(**golden.arch_args(name)).eval()
     model.load_state_dict(case['weights'])
@@ -58,7 +82,7 @@ def test_golden_in_bands(monkeypatch, name):
 @pytest.mark.parametrize('norm', ['BN', 'GN'])
 def test_no_bands_where_statistics_need_the_whole_map(monkeypatch, norm):
     """A batch norm that trains under no_grad; norms of each image."""
-    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    limit(monkeypatch)
     norm_cfg = (
         dict(type='BN') if norm == 'BN' else dict(type=norm, num_groups=4)
     )
@@ -101,6 +125,13 @@ def dilate_the_stem(model):
     conv.padding = tuple(2 * p for p in conv.padding)
 
 
+def exchange_the_stem(model):
+    conv = model.patch_embed1.conv1
+    model.patch_embed1.conv1 = torch.nn.Conv2d(
+        3, conv.out_channels, 5, stride=2, padding='valid'
+    ).double()
+
+
 def exchange_modules(model):
     block = model.block1[0]
     block.mlp = torch.nn.Sequential(block.mlp, torch.nn.Identity())
@@ -114,12 +145,19 @@ class _Sum(torch.nn.Module):
 
 @pytest.mark.parametrize(
     'change',
-    [dilate, widen, normalize_maps, dilate_the_stem, exchange_modules],
+    [
+        dilate,
+        widen,
+        normalize_maps,
+        dilate_the_stem,
+        exchange_the_stem,
+        exchange_modules,
+    ],
     ids=lambda change: change.__name__,
 )
 def test_changed_modules(monkeypatch, change):
     """Bands are as wide as convolutions reach, or are not used."""
-    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    limit(monkeypatch)
     model = make().double()
     change(model)
     images = torch.randn(1, 3, 96, 64).double()
@@ -131,7 +169,7 @@ def test_changed_modules(monkeypatch, change):
 
 def test_stochastic_depth_at_inference(monkeypatch):
     """Draw once for each map, as without bands."""
-    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    limit(monkeypatch)
     model = make(drop_path_rate=0.5).double()
     for block in model.block1:
         block.drop_path.train()
@@ -145,7 +183,7 @@ def test_stochastic_depth_at_inference(monkeypatch):
 
 
 def test_no_bands_where_drop_path_is_per_image(monkeypatch):
-    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    limit(monkeypatch)
     model = make(drop_path_rate=0.5, norm_eval=True).double().train()
     images = torch.randn(4, 3, 64, 64).double()
     torch.manual_seed(0)
@@ -157,7 +195,7 @@ def test_no_bands_where_drop_path_is_per_image(monkeypatch):
 
 def test_hooks_see_whole_maps(monkeypatch):
     """As they would in training: no bands, no folding where someone looks."""
-    monkeypatch.setattr(steps, 'BAND_BYTES', 1024)
+    limit(monkeypatch)
     model = make()
     seen = []
     for module in (model.patch_embed1.bn, *model.modules()):
