@@ -56,7 +56,8 @@ class Stem(nn.Module):
     @property
     def halo(self) -> int | None:
         """Rows of the result next to one on whose input it depends."""
-        conv, pool = self.conv1, self.conv2
+        conv: Any = self.conv1
+        pool: Any = self.conv2
         known = (
             is_plain_conv(conv)
             and is_plain_conv(pool)
