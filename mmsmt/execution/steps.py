@@ -55,11 +55,13 @@ def run(
         and 8 * x.numel() * x.element_size() > BAND_BYTES
         and (halo := getattr(branch, 'halo', None)) is not None
         and block.is_row_wise
+        # The user's own modules may use the names below for something else.
+        and are_stock(block)
     ):
         rows = _rows_of_a_band(x, branch)
         stride = getattr(branch, 'stride', 1)
         height = x.shape[2] if stride == 1 else branch.height_of(x.shape[2])
-        if rows < x.shape[0] * height and are_stock(block):
+        if rows < x.shape[0] * height:
             return _in_bands(step, x, rows, halo, height, stride)
     return step(x)
 

@@ -167,6 +167,23 @@ def test_changed_modules(monkeypatch, change):
             assert close(outs, model(images), 1e-12)
 
 
+def test_mixer_of_the_users_own(monkeypatch):
+    """Call it whole, whatever else its attributes mean."""
+
+    class Mixer(torch.nn.Conv2d):
+        halo = 1  # and a convolution's stride
+
+    limit(monkeypatch)
+    model = make()
+    width = model.embed_dims[0]
+    model.block1[0].attn = Mixer(width, width, 3, padding=1)
+    images = torch.randn(1, 3, 96, 64)
+    with torch.no_grad():
+        outs = model(images)
+        with disabled():
+            assert close(outs, model(images))
+
+
 def test_stochastic_depth_at_inference(monkeypatch):
     """Draw once for each map, as without bands."""
     limit(monkeypatch)
