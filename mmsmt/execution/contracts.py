@@ -144,3 +144,13 @@ def inferred_on_cpu(x: Tensor) -> bool:
         and enabled()
         and not (torch.is_grad_enabled() or is_transformed())
     )
+
+
+def trained_on_cpu(x: Tensor) -> bool:
+    """Check for eager computation on a CPU that records gradients."""
+    return (
+        x.device.type == 'cpu'
+        and enabled()
+        and torch.is_grad_enabled()
+        and not is_transformed()
+    )

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsmt.execution.contracts import is_stock, is_transformed
+from mmsmt.execution.contracts import is_stock, trained_on_cpu
 
 from .conv import is_pointwise
 from .linear import linear_backward, suits_onednn
@@ -43,9 +43,7 @@ def linear_of_gelu(
         Tensor: (B, C', H, W), in channels-last memory.
     """
     if (
-        x.device.type != 'cpu'
-        or not torch.is_grad_enabled()
-        or is_transformed()
+        not trained_on_cpu(x)
         or x.nbytes < LARGE
         or type(act) is not nn.GELU
         or not is_stock(act)

@@ -10,7 +10,13 @@ from mmcv.cnn import build_activation_layer, build_norm_layer
 from torch import Tensor, nn
 
 from mmsmt.layers.attention import attention
-from mmsmt.layers.conv import conv_bn, conv_plus_input, is_local, reach
+from mmsmt.layers.conv import (
+    conv_bn,
+    conv_plus_input,
+    is_local,
+    large_depthwise,
+    reach,
+)
 from mmsmt.layers.linear import linear, linear_heads, linear_parts
 from mmsmt.layers.maps import Concatenation, interleave
 from mmsmt.layers.recompute import linear_of_gelu
@@ -36,7 +42,8 @@ class MultiHeadMixedConv(nn.Module):
 
     def forward(self, *heads: Tensor) -> tuple[Tensor, ...]:
         """Convolve N maps (B, C / N, H, W) to N maps of the same shape."""
-        return tuple(conv(head) for conv, head in zip(self.convs, heads))
+        pairs = zip(self.convs, heads)
+        return tuple(large_depthwise(conv, head) for conv, head in pairs)
 
 
 class ScaleAwareAggregation(nn.Module):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from support.compare import close, operators
 from support.small import make
 
-from mmsmt.execution import steps
+from mmsmt.execution import disabled, steps
 from mmsmt.layers import attention
 
 TORCH = tuple(int(v) for v in torch.__version__.split('.')[:2])
@@ -66,6 +66,34 @@ def test_attention_without_fused_kernels():
     expected = (q @ k.transpose(2, 3) * 32**-0.5).softmax(-1) @ v
     assert close([fallback], [expected.float()])
     assert close([attention.attend(*inputs)], [expected.float()])
+
+
+@pytest.mark.parametrize('tokens', [196, 256])
+def test_attention_of_few_tokens_in_bf16(tokens):
+    """Gradients are as close to those of fp32 as the plain form's in bf16."""
+    inputs = qkv(tokens)
+
+    def plain(q, k, v):
+        return (q @ k.transpose(2, 3) * 32**-0.5).softmax(-1) @ v
+
+    def results(attend, dtype):
+        leaves = [t.detach().to(dtype).requires_grad_() for t in inputs]
+        out = attend(*leaves)
+        out.backward(inputs[0].to(dtype))
+        return [out, *(leaf.grad for leaf in leaves)]
+
+    def errors(attend):
+        pairs = zip(results(attend, torch.bfloat16), expected)
+        return [((a.float() - b).norm() / b.norm()).item() for a, b in pairs]
+
+    expected = results(plain, torch.float32)
+    names = operators(lambda: results(attention.attend, torch.bfloat16))
+    assert not any('scaled_dot_product' in name for name in names)
+    for error, bound in zip(errors(attention.attend), errors(plain)):
+        assert error < 1.1 * bound < 0.02
+    with disabled():
+        names = operators(lambda: results(attention.attend, torch.bfloat16))
+    assert any('scaled_dot_product' in name for name in names)
 
 
 def test_attention_in_bands_of_bf16(monkeypatch):
