@@ -3,6 +3,8 @@
     mmsmt benchmark                         SMT-S and its peers
     mmsmt benchmark --rows mmsmt plain --sizes 224x224 --batch 8
     mmsmt benchmark --rows mmsmt plain --tasks detector --dtypes bf16
+    mmsmt benchmark --tasks detector --config CONFIG
+                                            of a detector of your own
     mmsmt benchmark --release ~/SMT         with the authors' code
     mmsmt benchmark --sizes 224x224 512x512 800x1344 --plot growth.png
                                             plot the cost over image size
@@ -36,7 +38,15 @@ from mmsmt.errors import UsageError, UserError
 from .machine import DTYPES
 from .output import describe_machine, draw_plot, format_table
 from .passes import TASKS
-from .rows import DEFAULT_ROWS, PEERS, PLAIN, SMT_ROWS, find_host
+from .rows import (
+    DEFAULT_ROWS,
+    DETECTOR,
+    PEERS,
+    PLAIN,
+    SMT_ROWS,
+    find_host,
+    read_detector,
+)
 from .runtimes import RUNTIMES, installed_runtimes
 
 ROWS = (*SMT_ROWS, *RUNTIMES, *PEERS)
@@ -63,7 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--tasks', nargs='+', choices=TASKS, default=TASKS[:2],
         help='inference and training (forward and backward) of the backbone, '
-        'a train step of Mask R-CNN with it (default: the first two)',
+        'a train step of a detector with it (default: the first two)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--config', type=Path, metavar='FILE',
+        help='config of the detector, whose backbone is replaced by that of '
+        f'the row (default: configs/{DETECTOR})',
     )  # fmt: skip
     parser.add_argument(
         '--sizes', nargs='+', type=parse_size, default=[(800, 1344)],
@@ -137,6 +152,10 @@ def check_arguments(args: argparse.Namespace) -> None:
             "the row 'release' needs --release PATH, a clone of it"
         )
     check_rows(args)
+    if args.config:
+        if 'detector' not in args.tasks:
+            raise UsageError('--config needs --tasks detector')
+        read_detector(args.config)
     if args.plot and len(args.sizes) < 2:
         raise UsageError('--plot needs several --sizes')
     if args.plot and args.plot.suffix not in PICTURES:
@@ -226,6 +245,7 @@ def run_one(args: argparse.Namespace, name: str, **case: object) -> dict:
     """
     child = dict(case, arch=args.arch, device=args.device)
     child.update(threads=args.threads, channels_last=args.channels_last)
+    child['config'] = str(args.config) if args.config else None
     child['release'] = str(args.release.resolve()) if args.release else None
     process = subprocess.run(
         [sys.executable, '-m', 'mmsmt.benchmark.child', name],

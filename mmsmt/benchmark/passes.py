@@ -43,7 +43,7 @@ def make_targets(size: tuple[int, int]) -> object:
     )
     target.gt_instances = InstanceData(
         bboxes=boxes,
-        labels=torch.arange(8),
+        labels=torch.zeros(8, dtype=torch.long),
         masks=BitmapMasks(masks.numpy(), height, width),
     )
     return target
@@ -118,7 +118,7 @@ def measure_pass(args: argparse.Namespace) -> dict:
         shape = (args.batch, 3, *size)
         model = Exported(args.row, model, shape, args.dtype)
     if args.task == 'detector':
-        model = build_detector(model)
+        model = build_detector(model, args.config)
         if args.dtype == 'bf16':  # compiled nms and RoIAlign lack bf16
             keep_in_fp32(model)
     model = model.to(args.device).to(  # type: ignore[call-overload]

@@ -11,16 +11,19 @@ from unittest import mock
 
 import torch
 from mmcv.cnn.bricks import DropPath
-from mmengine.config import Config
+from mmengine.config import ConfigDict
 from mmengine.model.weight_init import trunc_normal_
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from mmsmt.errors import UserError
+from mmsmt.launch.config import load_config
 from mmsmt.models import SMT
 from mmsmt.models.arch import Arch
 from mmsmt.paths import configs_dir
 
 PLAIN = Path(__file__).parents[2] / 'tests' / 'support' / 'plain_smt.py'
+DETECTOR = 'mask_rcnn_smt_t_1x.py'
 SMT_ROWS = ('mmsmt', 'mmsmt with_cp', 'mmsmt compiled', 'plain', 'release')
 SWIN = dict(type='mmdet.SwinTransformer', drop_path_rate=0.0)
 PEERS: dict[str, dict[str, Any]] = {
@@ -125,13 +128,29 @@ def import_release(clone: Path, arch: Arch) -> nn.Module:
     )
 
 
-def build_detector(backbone: nn.Module) -> Any:
-    """Build Mask R-CNN around a backbone."""
-    from mmdet.registry import MODELS
+def read_detector(path: Path) -> ConfigDict:
+    """Read the model of a detector's config.
 
-    cfg = Config.fromfile(configs_dir() / 'mask_rcnn_smt_t_1x.py').model
-    init_default_scope('mmdet')
-    cfg.backbone.pop('init_cfg', None)
+    Raises:
+        UserError: It cannot be read, or the model does not take four maps.
+    """
+    cfg = load_config(str(path))
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = cfg.get('model', {})
+    neck = model.get('neck')
+    channels = neck.get('in_channels') if isinstance(neck, dict) else None
+    if not isinstance(channels, list) or len(channels) != 4:
+        raise UserError(
+            f"'{path}' has no neck with in_channels of four maps, which the "
+            'backbones of a benchmark return.'
+        )
+    model.backbone.pop('init_cfg', None)
+    return model
+
+
+def build_detector(backbone: nn.Module, config: str | None = None) -> Any:
+    """Build a detector around a backbone, by default :data:`DETECTOR`."""
+    cfg = read_detector(Path(config) if config else configs_dir() / DETECTOR)
     backbone.eval()
     with torch.no_grad():
         maps = backbone(torch.zeros(1, 3, 64, 64))

@@ -10,7 +10,9 @@ from support.plain_smt import PlainSMT
 
 from mmsmt import SMT
 from mmsmt.benchmark import command, output, passes, rows, runtimes
+from mmsmt.paths import configs_dir
 
+DETECTOR = ['--tasks', 'detector']
 RELEASE = """
 from timm.models.layers import DropPath, to_2tuple, trunc_normal_
 from timm.data.transforms import _pil_interp
@@ -54,6 +56,7 @@ def args(tmp_path):
         batch=1,
         dtype='fp32',
         channels_last=False,
+        config=None,
     )
 
 
@@ -158,6 +161,32 @@ def test_tasks_do_what_they_say(args, model):
     assert seen == [(1, 3, 96, 128)]
     assert weight.grad.abs().max() > 0
     assert not torch.equal(weight, before)  # the optimizer stepped
+
+
+def test_detector_of_a_config(args):
+    config = str(configs_dir() / 'demo' / 'mask_rcnn_smt_t_digits.py')
+    model = rows.build_backbone(args, 'mmsmt')
+    detector = rows.build_detector(model, config)
+    assert detector.backbone is model
+    assert detector.roi_head.bbox_head.num_classes == 10
+    args.task = 'detector'
+    passes.make_pass(args, detector, (64, 96))()
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'words'),
+    [
+        ('demo/mask_rcnn_smt_t_digits', [], '--config needs --tasks detector'),
+        ('none', DETECTOR, 'There is no config'),
+        ('dino_smt_s_1x', DETECTOR, 'no neck with in_channels of four maps'),
+        ('upernet_smt_s_160k', DETECTOR, 'no neck with in_channels of four'),
+    ],
+)
+def test_configs_that_cannot(tool_of, name, options, words):
+    path = configs_dir() / f'{name}.py'
+    status, text = tool_of('benchmark', '--config', str(path), *options)
+    assert status
+    assert words in text
 
 
 def test_cost_is_of_the_task(args):
