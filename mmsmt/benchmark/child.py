@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from mmsmt.errors import UserError
+
 from .machine import measure_machine
 from .passes import measure_costs, measure_pass
 
@@ -44,4 +46,7 @@ def child_args() -> argparse.Namespace:
 
 
 if __name__ == '__main__':
-    print(json.dumps(MEASUREMENTS[sys.argv[1]](child_args())))
+    try:
+        print(json.dumps(MEASUREMENTS[sys.argv[1]](child_args())))
+    except UserError as error:
+        raise SystemExit(str(error)) from None

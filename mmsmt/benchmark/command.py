@@ -4,7 +4,7 @@
     mmsmt benchmark --rows mmsmt plain --sizes 224x224 --batch 8
     mmsmt benchmark --rows mmsmt plain --tasks detector --dtypes bf16
     mmsmt benchmark --tasks detector --config CONFIG
-                                            of a detector of your own
+                                            with the neck and heads of a config
     mmsmt benchmark --release ~/SMT         with the authors' code
     mmsmt benchmark --sizes 224x224 512x512 800x1344 --plot growth.png
                                             plot the cost over image size
@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         '--config', type=Path, metavar='FILE',
-        help='config of the detector, whose backbone is replaced by that of '
-        f'the row (default: configs/{DETECTOR})',
+        help='config of the detector: its neck and heads, around the backbone '
+        f'of the row; three-channel images (default: configs/{DETECTOR})',
     )  # fmt: skip
     parser.add_argument(
         '--sizes', nargs='+', type=parse_size, default=[(800, 1344)],

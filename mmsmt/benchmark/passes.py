@@ -10,6 +10,7 @@ from unittest import mock
 import torch
 
 from mmsmt.analysis.complexity import count_complexity
+from mmsmt.errors import UserError
 
 from .machine import DTYPES, clock, median_time, peak_memory
 from .rows import build_backbone, build_detector, keep_in_fp32
@@ -107,27 +108,51 @@ def make_pass(
     return once
 
 
-def measure_pass(args: argparse.Namespace) -> dict:
-    """Measure a pass: seconds, and bytes above the model at rest."""
+def build_model(args: argparse.Namespace) -> Any:
+    """Build the model of a row, and run its task once.
+
+    Raises:
+        UserError: The detector of ``args.config`` cannot be trained so.
+    """
     model = build_backbone(args, args.row)
-    size = tuple(args.size)
     if args.row == 'mmsmt compiled':
         model.compile(dynamic=False)
-    runtime = args.row in RUNTIMES
-    if runtime:
-        shape = (args.batch, 3, *size)
-        model = Exported(args.row, model, shape, args.dtype)
-    if args.task == 'detector':
-        model = build_detector(model, args.config)
-        if args.dtype == 'bf16':  # compiled nms and RoIAlign lack bf16
-            keep_in_fp32(model)
-    model = model.to(args.device).to(  # type: ignore[call-overload]
-        memory_format=memory_format(args)
-    )
-    compiled = args.row == 'mmsmt compiled'  # for one size only
-    if not runtime:  # keeps its memory after a pass: the first is measured
-        make_pass(args, model, size if compiled else (64, 64))()  # warm-up
-    once = make_pass(args, model, size)
+    if args.row in RUNTIMES:  # keeps the memory of its first pass
+        shape = (args.batch, 3, *args.size)
+        return Exported(args.row, model, shape, args.dtype)
+    try:
+        if args.task == 'detector':
+            model = build_detector(model, args.config)
+            if args.dtype == 'bf16':  # compiled nms and RoIAlign lack bf16
+                keep_in_fp32(model)
+        model = model.to(args.device).to(  # type: ignore[call-overload]
+            memory_format=memory_format(args)
+        )
+        warm_up(args, model)
+    except Exception as error:
+        if not args.config or isinstance(error, MemoryError):
+            raise
+        raise UserError(
+            f"'{args.config}' cannot be trained on three-channel images with "
+            'boxes and masks of class 0, which is all that the benchmark has: '
+            f'{type(error).__name__}: {error}'
+        ) from error
+    return model
+
+
+def warm_up(args: argparse.Namespace, model: Any) -> None:
+    """Run the task once, on small images where the model takes any size."""
+    first, size = argparse.Namespace(**vars(args)), tuple(args.size)
+    if args.row != 'mmsmt compiled':
+        size = (64, 64)
+        first.batch = max(args.batch, 2)  # a BN rejects a single 1 x 1 map
+    make_pass(first, model, size)()
+
+
+def measure_pass(args: argparse.Namespace) -> dict:
+    """Measure a pass: seconds, and bytes above the model at rest."""
+    model = build_model(args)
+    once = make_pass(args, model, tuple(args.size))
     model.zero_grad()
     if args.device == 'cuda':
         torch.cuda.synchronize()

@@ -12,6 +12,7 @@ from unittest import mock
 import torch
 from mmcv.cnn.bricks import DropPath
 from mmengine.config import ConfigDict
+from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -132,20 +133,34 @@ def read_detector(path: Path) -> ConfigDict:
     """Read the model of a detector's config.
 
     Raises:
-        UserError: It cannot be read, or the model does not take four maps.
+        UserError: It cannot be read, or has no detector of four maps.
     """
     cfg = load_config(str(path))
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = cfg.get('model', {})
-    neck = model.get('neck')
-    channels = neck.get('in_channels') if isinstance(neck, dict) else None
-    if not isinstance(channels, list) or len(channels) != 4:
+    scope, model = cfg.get('default_scope') or 'mmdet', cfg.get('model')
+    if scope != 'mmdet':
+        raise UserError(f"'{path}' is of {scope}, and has no detector.")
+    if not isinstance(model, dict) or not isinstance(
+        model.get('backbone'), dict
+    ):
+        raise UserError(f"'{path}' has no model with a backbone.")
+    channels = find_neck(model).get('in_channels')
+    if not isinstance(channels, (list, tuple)) or len(channels) != 4:
         raise UserError(
             f"'{path}' has no neck with in_channels of four maps, which the "
             'backbones of a benchmark return.'
         )
-    model.backbone.pop('init_cfg', None)
+    if 'data_preprocessor' in cfg:  # as mmengine's runner does
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model['backbone'].pop('init_cfg', None)
+    init_default_scope(scope)
     return model
+
+
+def find_neck(model: ConfigDict) -> ConfigDict:
+    """Return the config of the neck that takes the backbone's maps."""
+    neck = model.get('neck')
+    first = neck[0] if isinstance(neck, list) and neck else neck
+    return first if isinstance(first, dict) else ConfigDict()
 
 
 def build_detector(backbone: nn.Module, config: str | None = None) -> Any:
@@ -154,8 +169,12 @@ def build_detector(backbone: nn.Module, config: str | None = None) -> Any:
     backbone.eval()
     with torch.no_grad():
         maps = backbone(torch.zeros(1, 3, 64, 64))
-    cfg.neck.in_channels = [out.shape[1] for out in maps]
+    find_neck(cfg).in_channels = [out.shape[1] for out in maps]
     detector = MODELS.build(cfg)
+    detector.backbone = None
+    for part in detector.children():
+        if isinstance(part, BaseModule):
+            part.init_weights()
     detector.backbone = backbone
     return detector
 
@@ -169,7 +188,8 @@ def keep_in_fp32(detector: Any) -> None:
             return value.float() if value.is_floating_point() else value
         return type(value)(map(floats, value))
 
-    detector.rpn_head.register_forward_hook(lambda _, x, out: floats(out))
+    if hasattr(detector, 'rpn_head'):
+        detector.rpn_head.register_forward_hook(lambda _, x, out: floats(out))
     for module in detector.modules():
         if isinstance(module, BaseRoIExtractor):
             module.register_forward_pre_hook(

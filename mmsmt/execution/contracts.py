@@ -147,10 +147,15 @@ def inferred_on_cpu(x: Tensor) -> bool:
 
 
 def trained_on_cpu(x: Tensor) -> bool:
-    """Check for eager computation on a CPU that records gradients."""
+    """Check for eager computation on a CPU that records the gradient of x.
+
+    A checkpointed pass and its recomputation get the same answer, whatever
+    dispatch mode only one of them runs under.
+    """
     return (
-        x.device.type == 'cpu'
+        not (is_compiling() or torch.jit.is_tracing())
+        and x.device.type == 'cpu'
         and enabled()
         and torch.is_grad_enabled()
-        and not is_transformed()
+        and x.requires_grad
     )

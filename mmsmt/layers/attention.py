@@ -10,14 +10,14 @@ from mmsmt.execution.contracts import inferred_on_cpu, trained_on_cpu
 from .maps import nchw, nhwc
 
 FEW = 256
-"""Tokens up to which the whole map is stored in training in bf16 on a CPU.
+"""Tokens up to which all scores are stored in training in bf16 on a CPU.
 
 There the backward pass of PyTorch's fused kernel takes 80 us for each head of
-each image, however small. Forward and backward of 8 images, 8 heads, in place
-of its time: 0.21 at 64 tokens, 0.37 at 196, 0.45 at 256, 1.0 at 400; of one
-image 0.57, 0.54, 0.80, 0.79. Measured on an Intel Xeon (AMX, two cores), torch
-2.12.1, 2026-11-28; without AMX 0.28, 0.55, 0.67, 1.2. In fp32 the fused kernel
-is as fast."""
+each image, however small. Forward and backward of 8 images and 8 heads by two
+products and a softmax take 0.21 of the fused kernel's time at 64 tokens, 0.37
+at 196, 0.45 at 256 and 1.0 at 400; of one image 0.57, 0.54, 0.80 and 0.79.
+Measured on an Intel Xeon (AMX, two cores), torch 2.12.1, 2026-11-28; without
+AMX 0.28, 0.55, 0.67 and 1.2. In fp32 the fused kernel is as fast."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
@@ -47,14 +47,15 @@ def _split(x: Tensor, num_heads: int) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute ``softmax(Q K^T / sqrt(d)) V`` of (B, heads, N, d) tensors.
 
-    PyTorch's fused kernels never store the whole N x N map. On a CPU the fused
-    kernel is no faster in bf16 than in fp32 (AVX-512 without AMX, torch 2.12);
-    a few hundred queries at a time, in bf16, take half of its time.
+    PyTorch's fused kernels never store the N x N scores. They are not used in
+    ONNX, which has no such operator; in training in bf16 on a CPU up to
+    :data:`FEW` tokens, where they are slow; and at inference in bf16 on a CPU
+    from 1024 tokens on, where a few hundred queries at a time take half of
+    their time (AVX-512 without AMX, torch 2.12).
     """
     n = k.shape[2]
-    if torch.onnx.is_in_onnx_export() or (  # ONNX has no such operator
-        q.dtype == torch.bfloat16 and n <= FEW and trained_on_cpu(q)
-    ):
+    few = q.dtype == torch.bfloat16 and n <= FEW and trained_on_cpu(q)
+    if few or torch.onnx.is_in_onnx_export():
         scores = q * q.shape[3] ** -0.5 @ k.transpose(2, 3)
         return scores.softmax(dim=3) @ v
     if q.dtype != torch.bfloat16 or n < 1024 or not inferred_on_cpu(q):

@@ -66,7 +66,7 @@ def conv_bn(conv: nn.Module, bn: nn.Module, x: Tensor) -> Tensor:
 def large_depthwise(conv: Any, x: Tensor) -> Tensor:
     """Compute a depth-wise convolution, in fp32 where bf16 is slow to train.
 
-    On a CPU oneDNN has no fast kernel for the gradient of a bf16 kernel larger
+    On a CPU oneDNN has no fast kernel for the gradient of bf16 weights larger
     than 3 x 3. Forward and backward of 8 maps of 16 x 56 x 56 take 0.8, 9.1,
     8.6 and 13.6 ms with kernels of 3, 5, 7 and 9 in bf16, and 1.0, 3.2, 4.1
     and 5.7 in fp32, with conversions (Intel Xeon, AMX, two cores, torch
@@ -81,10 +81,10 @@ def large_depthwise(conv: Any, x: Tensor) -> Tensor:
     """
     if (
         x.dtype == torch.bfloat16
-        and trained_on_cpu(x)
         and is_depthwise(conv)
         and conv.kernel_size[0] > 3
         and conv.weight.dtype == torch.float32
+        and trained_on_cpu(conv.weight)
     ):
         with torch.autocast('cpu', enabled=False):
             return conv(x.float()).to(x.dtype)

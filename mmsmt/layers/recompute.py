@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsmt.execution.contracts import is_stock, trained_on_cpu
+from mmsmt.execution.contracts import (
+    is_stock,
+    is_transformed,
+    trained_on_cpu,
+)
 
 from .conv import is_pointwise
 from .linear import linear_backward, suits_onednn
@@ -28,9 +32,9 @@ def linear_of_gelu(
     """Compute ``call(act(x))`` of a map.
 
     A linear layer keeps its input for the gradient of its weights, and GELU
-    its own. Where gradients are recorded on a CPU, both are stock and the map
-    is :data:`LARGE`, only the latter is kept, and GELU is computed again in
-    the backward pass.
+    its own. Where the gradient of ``x`` is recorded on a CPU, both are stock
+    and the map is :data:`LARGE`, only the latter is kept, and GELU is computed
+    again in the backward pass.
 
     Args:
         act (nn.Module): The activation.
@@ -44,6 +48,7 @@ def linear_of_gelu(
     """
     if (
         not trained_on_cpu(x)
+        or is_transformed()
         or x.nbytes < LARGE
         or type(act) is not nn.GELU
         or not is_stock(act)

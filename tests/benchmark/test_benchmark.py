@@ -6,10 +6,12 @@ import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 from support.plain_smt import PlainSMT
 
 from mmsmt import SMT
 from mmsmt.benchmark import command, output, passes, rows, runtimes
+from mmsmt.errors import UserError
 from mmsmt.paths import configs_dir
 
 DETECTOR = ['--tasks', 'detector']
@@ -56,6 +58,7 @@ def args(tmp_path):
         batch=1,
         dtype='fp32',
         channels_last=False,
+        size=(64, 96),
         config=None,
     )
 
@@ -163,30 +166,82 @@ def test_tasks_do_what_they_say(args, model):
     assert not torch.equal(weight, before)  # the optimizer stepped
 
 
-def test_detector_of_a_config(args):
-    config = str(configs_dir() / 'demo' / 'mask_rcnn_smt_t_digits.py')
-    model = rows.build_backbone(args, 'mmsmt')
-    detector = rows.build_detector(model, config)
-    assert detector.backbone is model
-    assert detector.roi_head.bbox_head.num_classes == 10
-    args.task = 'detector'
-    passes.make_pass(args, detector, (64, 96))()
+@pytest.mark.parametrize(
+    ('name', 'changes'),
+    [
+        ('demo/mask_rcnn_smt_t_digits', ''),
+        ('retinanet_smt_s_3x', "model.neck.norm_cfg = dict(type='BN')"),
+        ('sparse_rcnn_smt_s_3x', 'model.neck = [model.neck]'),
+    ],
+)
+def test_detector_of_a_config(args, tmp_path, name, changes):
+    """A step changes the weights, in both precisions and on one image."""
+    path = write_config(tmp_path, name, changes)
+    args.task, args.row, args.config = 'detector', 'mmsmt', path
+    for args.dtype in ('fp32', 'bf16'):
+        torch.manual_seed(0)
+        before = rows.build_backbone(args, 'mmsmt')
+        torch.manual_seed(0)
+        after = passes.build_model(args).backbone
+        for a, b in zip(before.parameters(), after.parameters()):
+            assert not torch.equal(a, b)
+
+
+def write_config(folder, name, changes=''):
+    base = configs_dir() / f'{name}.py'
+    cfg = Config.fromfile(base)
+    model = cfg.get('model')
+    exec(changes, dict(cfg=cfg, model=model))
+    cfg.dump(folder / 'config.py')
+    return str(folder / 'config.py')
+
+
+DEMO = 'demo/mask_rcnn_smt_t_digits'
+FOUR = 'no neck with in_channels of four maps'
 
 
 @pytest.mark.parametrize(
-    ('name', 'options', 'words'),
+    ('name', 'changes', 'words'),
     [
-        ('demo/mask_rcnn_smt_t_digits', [], '--config needs --tasks detector'),
-        ('none', DETECTOR, 'There is no config'),
-        ('dino_smt_s_1x', DETECTOR, 'no neck with in_channels of four maps'),
-        ('upernet_smt_s_160k', DETECTOR, 'no neck with in_channels of four'),
+        ('dino_smt_s_1x', '', FOUR),
+        ('upernet_smt_s_160k', '', 'is of mmseg, and has no detector'),
+        (DEMO, 'cfg.model = None', 'has no model with a backbone'),
+        (DEMO, 'model.backbone = None', 'has no model with a backbone'),
+        (DEMO, 'model.neck = None', FOUR),
+        (DEMO, 'model.neck = []', FOUR),
+        (DEMO, 'model.neck.in_channels = (64, 128, 256)', FOUR),
     ],
 )
-def test_configs_that_cannot(tool_of, name, options, words):
-    path = configs_dir() / f'{name}.py'
-    status, text = tool_of('benchmark', '--config', str(path), *options)
-    assert status
+def test_configs_that_cannot(tool_of, tmp_path, name, changes, words):
+    path = write_config(tmp_path, name, changes)
+    status, text = tool_of('benchmark', '--config', path, *DETECTOR)
+    assert status == 1
     assert words in text
+
+
+def test_config_without_its_task(tool_of):
+    status, text = tool_of('benchmark', '--config', 'none.py')
+    assert status == 2 and '--config needs --tasks detector' in text
+    status, text = tool_of('benchmark', '--config', 'none.py', *DETECTOR)
+    assert status == 1 and 'There is no config' in text
+
+
+CHANNELS = """
+cfg.data_preprocessor = model.pop('data_preprocessor')
+cfg.data_preprocessor.update(mean=[0] * 4, std=[1] * 4)
+"""
+
+
+@pytest.mark.parametrize('changes', [CHANNELS, 'model.neck.num_outs = 4'])
+def test_detectors_that_cannot_be_trained(args, tmp_path, changes):
+    """When it is built, and in the first step."""
+    args.config = write_config(tmp_path, DEMO, changes)
+    args.task, args.row = 'detector', 'mmsmt'
+    with pytest.raises(UserError) as error:
+        passes.build_model(args)
+    assert 'config.py' in str(error.value)
+    assert 'on three-channel images' in str(error.value)
+    assert 'AssertionError' in str(error.value)
 
 
 def test_cost_is_of_the_task(args):

@@ -9,6 +9,7 @@ from support import golden
 from support.compare import close, kept_bytes, loss_of
 from support.plain_smt import PlainSMT
 from support.small import make
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmsmt import SMT
 from mmsmt.execution import steps
@@ -271,6 +272,28 @@ def test_with_cp_goes_back_twice():
     for param, grad in zip(model.parameters(), first):
         assert torch.allclose(param.grad, 2 * grad, rtol=1e-3, atol=1e-6)
     assert all(map(torch.equal, model.buffers(), before))
+
+
+class Mode(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('passes', ['forward', 'backward'])
+def test_with_cp_in_bf16_under_a_mode(passes):
+    """A dispatch mode over one pass only does not change what is computed."""
+    grads = []
+    for mode in (nullcontext, Mode):
+        model = make(with_cp=True).train()
+        images = torch.randn(2, 3, 64, 64, generator=torch.manual_seed(1))
+        forward = mode() if passes == 'forward' else nullcontext()
+        with forward, torch.autocast('cpu', torch.bfloat16):
+            outs = model(images)
+        loss = sum(out.float().square().mean() for out in outs)
+        with mode() if passes == 'backward' else nullcontext():
+            loss.backward()
+        grads.append([p.grad for p in model.parameters()])
+    assert all(map(torch.equal, *grads))
 
 
 @pytest.mark.slow

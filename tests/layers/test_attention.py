@@ -94,6 +94,9 @@ def test_attention_of_few_tokens_in_bf16(tokens):
     with disabled():
         names = operators(lambda: results(attention.attend, torch.bfloat16))
     assert any('scaled_dot_product' in name for name in names)
+    frozen = [t.bfloat16() for t in inputs]
+    names = operators(lambda: attention.attend(*frozen))
+    assert any('scaled_dot_product' in name for name in names)
 
 
 def test_attention_in_bands_of_bf16(monkeypatch):

@@ -42,13 +42,17 @@ def test_gradients_in_bf16():
 
 
 def test_calls_that_stay_in_bf16():
-    """Of small kernels, modules that are not stock, and bf16 weights."""
+    """Of small kernels, frozen or bf16 weights, and modules with hooks."""
     hooked, seen = depthwise(7), []
     hooked.register_forward_hook(lambda _, x, out: seen.append(x[0].dtype))
     for conv in (depthwise(3), hooked, depthwise(7).bfloat16()):
         assert train(conv)[1] == 'ConvolutionBackward0'
     assert seen == [torch.bfloat16]
-    x = torch.randn(1, 16, 8, 8, dtype=torch.bfloat16)
+    frozen = depthwise(7).requires_grad_(False)
+    x = torch.randn(1, 16, 8, 8, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast('cpu'):
+        out = large_depthwise(frozen, x)
+    assert type(out.grad_fn).__name__ == 'ConvolutionBackward0'
     with torch.no_grad(), torch.autocast('cpu'):
         conv = depthwise(7)
         assert torch.equal(large_depthwise(conv, x), conv(x))
