@@ -130,7 +130,8 @@ def build_model(args: argparse.Namespace) -> Any:
         )
         warm_up(args, model)
     except Exception as error:
-        if not args.config or isinstance(error, MemoryError):
+        own = args.task == 'detector' and args.config
+        if not own or isinstance(error, MemoryError):
             raise
         raise UserError(
             f"'{args.config}' cannot be trained on three-channel images with "

@@ -12,7 +12,6 @@ from unittest import mock
 import torch
 from mmcv.cnn.bricks import DropPath
 from mmengine.config import ConfigDict
-from mmengine.model import BaseModule
 from mmengine.model.weight_init import trunc_normal_
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -138,7 +137,7 @@ def read_detector(path: Path) -> ConfigDict:
     cfg = load_config(str(path))
     scope, model = cfg.get('default_scope') or 'mmdet', cfg.get('model')
     if scope != 'mmdet':
-        raise UserError(f"'{path}' is of {scope}, and has no detector.")
+        raise UserError(f"'{path}' is of {scope}, not of mmdet.")
     if not isinstance(model, dict) or not isinstance(
         model.get('backbone'), dict
     ):
@@ -151,7 +150,8 @@ def read_detector(path: Path) -> ConfigDict:
         )
     if 'data_preprocessor' in cfg:  # as mmengine's runner does
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model['backbone'].pop('init_cfg', None)
+    for part in (model, model['backbone']):
+        part.pop('init_cfg', None)
     init_default_scope(scope)
     return model
 
@@ -172,9 +172,7 @@ def build_detector(backbone: nn.Module, config: str | None = None) -> Any:
     find_neck(cfg).in_channels = [out.shape[1] for out in maps]
     detector = MODELS.build(cfg)
     detector.backbone = None
-    for part in detector.children():
-        if isinstance(part, BaseModule):
-            part.init_weights()
+    detector.init_weights()
     detector.backbone = backbone
     return detector
 

@@ -131,9 +131,16 @@ def is_transformed() -> bool:
     return bool(
         is_compiling()
         or torch.jit.is_tracing()
-        or forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or is_functional()
         or torch._C._len_torch_dispatch_stack()
+    )
+
+
+def is_functional() -> bool:
+    """Check for ``torch.func`` and forward-mode derivatives."""
+    return (
+        forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
     )
 
 
@@ -149,8 +156,8 @@ def inferred_on_cpu(x: Tensor) -> bool:
 def trained_on_cpu(x: Tensor) -> bool:
     """Check for eager computation on a CPU that records the gradient of x.
 
-    A checkpointed pass and its recomputation get the same answer, whatever
-    dispatch mode only one of them runs under.
+    A pass with a non-reentrant checkpoint and its recomputation get the same
+    answer, whatever dispatch mode only one of them runs under.
     """
     return (
         not (is_compiling() or torch.jit.is_tracing())

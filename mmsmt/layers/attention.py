@@ -54,11 +54,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     their time (AVX-512 without AMX, torch 2.12).
     """
     n = k.shape[2]
-    few = q.dtype == torch.bfloat16 and n <= FEW and trained_on_cpu(q)
+    # n comes last: it may be symbolic, and compiled graphs be guarded by it.
+    few = q.dtype == torch.bfloat16 and trained_on_cpu(q) and n <= FEW
     if few or torch.onnx.is_in_onnx_export():
         scores = q * q.shape[3] ** -0.5 @ k.transpose(2, 3)
         return scores.softmax(dim=3) @ v
-    if q.dtype != torch.bfloat16 or n < 1024 or not inferred_on_cpu(q):
+    if q.dtype != torch.bfloat16 or not inferred_on_cpu(q) or n < 1024:
         return F.scaled_dot_product_attention(q, k, v)
     out = torch.empty_like(q)
     count = max(steps.BAND_BYTES // (n * q.element_size()), 1)

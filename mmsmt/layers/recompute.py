@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsmt.execution.contracts import (
+    is_functional,
     is_stock,
-    is_transformed,
     trained_on_cpu,
 )
 
@@ -48,7 +48,7 @@ def linear_of_gelu(
     """
     if (
         not trained_on_cpu(x)
-        or is_transformed()
+        or is_functional()
         or x.nbytes < LARGE
         or type(act) is not nn.GELU
         or not is_stock(act)

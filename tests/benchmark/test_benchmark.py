@@ -204,7 +204,8 @@ FOUR = 'no neck with in_channels of four maps'
     ('name', 'changes', 'words'),
     [
         ('dino_smt_s_1x', '', FOUR),
-        ('upernet_smt_s_160k', '', 'is of mmseg, and has no detector'),
+        ('upernet_smt_s_160k', '', 'is of mmseg, not of mmdet'),
+        (DEMO, "cfg.default_scope = 'mmseg'", 'is of mmseg, not of mmdet'),
         (DEMO, 'cfg.model = None', 'has no model with a backbone'),
         (DEMO, 'model.backbone = None', 'has no model with a backbone'),
         (DEMO, 'model.neck = None', FOUR),
@@ -242,6 +243,31 @@ def test_detectors_that_cannot_be_trained(args, tmp_path, changes):
     assert 'config.py' in str(error.value)
     assert 'on three-channel images' in str(error.value)
     assert 'AssertionError' in str(error.value)
+
+
+def test_other_tasks_are_not_of_the_config(args, monkeypatch):
+    def fail(args, model):
+        raise RuntimeError('no compiler')
+
+    monkeypatch.setattr(passes, 'warm_up', fail)
+    args.task, args.row, args.config = 'training', 'mmsmt', 'config.py'
+    with pytest.raises(RuntimeError, match='no compiler'):
+        passes.build_model(args)
+
+
+def test_detectors_with_weights_of_their_own(args, tmp_path):
+    """DINO fills its level_embed in its own init_weights."""
+    changes = """
+model.neck.update(in_channels=[64, 128, 256, 512], num_outs=5)
+model.num_feature_levels = 5
+model.init_cfg = dict(type='Pretrained', checkpoint='none.pth')
+model.encoder.layer_cfg.self_attn_cfg.num_levels = 5
+model.decoder.layer_cfg.cross_attn_cfg.num_levels = 5
+"""
+    path = write_config(tmp_path, 'dino_smt_s_1x', changes)
+    model = rows.build_backbone(args, 'mmsmt')
+    detector = rows.build_detector(model, path)
+    assert 0.5 < detector.level_embed.std() < 2
 
 
 def test_cost_is_of_the_task(args):

@@ -99,6 +99,19 @@ def test_attention_of_few_tokens_in_bf16(tokens):
     assert any('scaled_dot_product' in name for name in names)
 
 
+def test_attention_compiles_once_for_any_number_of_tokens():
+    """No limit of tokens becomes a guard of the graph."""
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(attention.attend, backend=counter, dynamic=True)
+    for tokens in (300, 200, 1100):
+        inputs = qkv(tokens, dtype=torch.bfloat16)
+        with torch.no_grad():
+            expected = F.scaled_dot_product_attention(*inputs)
+            assert torch.equal(compiled(*inputs), expected)
+    assert counter.frame_count == 1
+
+
 def test_attention_in_bands_of_bf16(monkeypatch):
     """As close to fp32 as the plain form in bf16 is."""
     inputs = qkv(1100)
