@@ -130,8 +130,7 @@ def build_model(args: argparse.Namespace) -> Any:
         )
         warm_up(args, model)
     except Exception as error:
-        own = args.task == 'detector' and args.config
-        if not own or isinstance(error, MemoryError):
+        if args.task != 'detector' or not args.config:
             raise
         raise UserError(
             f"'{args.config}' cannot be trained on three-channel images with "

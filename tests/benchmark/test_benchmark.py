@@ -14,7 +14,9 @@ from mmsmt.benchmark import command, output, passes, rows, runtimes
 from mmsmt.errors import UserError
 from mmsmt.paths import configs_dir
 
+DEMO = 'demo/mask_rcnn_smt_t_digits'
 DETECTOR = ['--tasks', 'detector']
+FOUR = 'no neck with in_channels of four maps'
 RELEASE = """
 from timm.models.layers import DropPath, to_2tuple, trunc_normal_
 from timm.data.transforms import _pil_interp
@@ -169,13 +171,13 @@ def test_tasks_do_what_they_say(args, model):
 @pytest.mark.parametrize(
     ('name', 'changes'),
     [
-        ('demo/mask_rcnn_smt_t_digits', ''),
+        (DEMO, ''),
         ('retinanet_smt_s_3x', "model.neck.norm_cfg = dict(type='BN')"),
         ('sparse_rcnn_smt_s_3x', 'model.neck = [model.neck]'),
     ],
 )
 def test_detector_of_a_config(args, tmp_path, name, changes):
-    """A step changes the weights, in both precisions and on one image."""
+    """Change all weights in a step, in both precisions."""
     path = write_config(tmp_path, name, changes)
     args.task, args.row, args.config = 'detector', 'mmsmt', path
     for args.dtype in ('fp32', 'bf16'):
@@ -188,16 +190,11 @@ def test_detector_of_a_config(args, tmp_path, name, changes):
 
 
 def write_config(folder, name, changes=''):
-    base = configs_dir() / f'{name}.py'
-    cfg = Config.fromfile(base)
-    model = cfg.get('model')
-    exec(changes, dict(cfg=cfg, model=model))
+    """Write a config of the project with changes, statements in Python."""
+    cfg = Config.fromfile(configs_dir() / f'{name}.py')
+    exec(changes, dict(cfg=cfg, model=cfg.model))
     cfg.dump(folder / 'config.py')
     return str(folder / 'config.py')
-
-
-DEMO = 'demo/mask_rcnn_smt_t_digits'
-FOUR = 'no neck with in_channels of four maps'
 
 
 @pytest.mark.parametrize(
@@ -235,7 +232,7 @@ cfg.data_preprocessor.update(mean=[0] * 4, std=[1] * 4)
 
 @pytest.mark.parametrize('changes', [CHANNELS, 'model.neck.num_outs = 4'])
 def test_detectors_that_cannot_be_trained(args, tmp_path, changes):
-    """When it is built, and in the first step."""
+    """Name the config if building it or its first step fails."""
     args.config = write_config(tmp_path, DEMO, changes)
     args.task, args.row = 'detector', 'mmsmt'
     with pytest.raises(UserError) as error:
@@ -256,7 +253,7 @@ def test_other_tasks_are_not_of_the_config(args, monkeypatch):
 
 
 def test_detectors_with_weights_of_their_own(args, tmp_path):
-    """DINO fills its level_embed in its own init_weights."""
+    """Call the detector's own init_weights: DINO fills its level_embed."""
     changes = """
 model.neck.update(in_channels=[64, 128, 256, 512], num_outs=5)
 model.num_feature_levels = 5

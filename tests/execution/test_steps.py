@@ -282,7 +282,7 @@ class Mode(TorchDispatchMode):
 
 @pytest.mark.parametrize('passes', ['forward', 'backward'])
 def test_with_cp_in_bf16_under_a_mode(passes, monkeypatch):
-    """A dispatch mode over one pass only does not change what is computed."""
+    """Compare with gradients without the mode, which covers one pass only."""
     monkeypatch.setattr(recompute, 'LARGE', 0)
     grads = []
     for mode in (nullcontext, Mode):

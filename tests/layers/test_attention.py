@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from support.compare import close, operators
 from support.small import make
+from torch._dynamo.testing import CompileCounter
 
 from mmsmt.execution import disabled, steps
 from mmsmt.layers import attention
@@ -70,7 +71,7 @@ def test_attention_without_fused_kernels():
 
 @pytest.mark.parametrize('tokens', [196, 256])
 def test_attention_of_few_tokens_in_bf16(tokens):
-    """Gradients are as close to those of fp32 as the plain form's in bf16."""
+    """Compare errors beside fp32 with those of the plain form in bf16."""
     inputs = qkv(tokens)
 
     def plain(q, k, v):
@@ -100,9 +101,9 @@ def test_attention_of_few_tokens_in_bf16(tokens):
 
 
 def test_attention_compiles_once_for_any_number_of_tokens():
-    """No limit of tokens becomes a guard of the graph."""
+    """Check that no limit of tokens becomes a guard of the graph."""
     torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounter()
+    counter = CompileCounter()
     compiled = torch.compile(attention.attend, backend=counter, dynamic=True)
     for tokens in (300, 200, 1100):
         inputs = qkv(tokens, dtype=torch.bfloat16)

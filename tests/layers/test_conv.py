@@ -1,4 +1,4 @@
-"""Large depth-wise convolutions are trained in fp32 under bf16 autocast."""
+"""Check that large depth-wise convolutions are trained in fp32 in bf16."""
 
 from contextlib import nullcontext
 
@@ -42,7 +42,7 @@ def test_gradients_in_bf16():
 
 
 def test_calls_that_stay_in_bf16():
-    """Of small kernels, frozen or bf16 weights, and modules with hooks."""
+    """Keep bf16 for small kernels, frozen or bf16 weights, and hooks."""
     hooked, seen = depthwise(7), []
     hooked.register_forward_hook(lambda _, x, out: seen.append(x[0].dtype))
     for conv in (depthwise(3), hooked, depthwise(7).bfloat16()):

@@ -150,7 +150,7 @@ def test_what_is_kept(monkeypatch):
 
 
 def test_where_modules_are_called():
-    """Call modules under hooks, and modules of other types; count all."""
+    """Call modules under hooks, and modules of other types."""
     layer, x = nn.Linear(64, 48), image(1, 64, 4, 4)
     with torch.no_grad():
         assert close(
